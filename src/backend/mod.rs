@@ -1,0 +1,61 @@
+//! Floor 4: ways to reach a device. One verb each for what a device must be told (compare DPDK's
+//! `virtio_user_backend_ops`).
+
+pub mod vhost_user;
+
+use std::os::fd::BorrowedFd;
+
+use crate::error::Result;
+use crate::mem::map::MemoryMap;
+use crate::spec::virtio::{Features, Status};
+
+/// What a device must know of a ring before it can serve it.
+#[derive(Clone, Copy, Debug)]
+pub struct RingSetup<'a> {
+    /// Ring index: 2 × pair for receive, 2 × pair + 1 for transmit.
+    pub index: u16,
+    /// Descriptors.
+    pub size: u16,
+    /// Position at which the device begins, in the form of SET_VRING_BASE.
+    pub base: u32,
+    /// Our address of the descriptor table or ring.
+    pub desc: u64,
+    /// Our address of the available ring or driver event suppression.
+    pub driver: u64,
+    /// Our address of the used ring or device event suppression.
+    pub device: u64,
+    /// We ring this bell to wake the device.
+    pub kick: BorrowedFd<'a>,
+}
+
+/// A device, however it is reached. Every call ends within the back-end's deadline.
+pub trait Backend: Send {
+    /// Kind of back-end and where it is, for people.
+    fn describe(&self) -> String;
+    /// Features that the device offers, after the transport's own negotiation. Asked once.
+    fn features(&mut self) -> Result<Features>;
+    /// Queue pairs that the device has, if it can be asked.
+    fn max_queue_pairs(&mut self) -> Result<Option<u16>>;
+    /// Protocol features in use (vhost-user), for information.
+    fn protocol_features(&self) -> u64;
+    /// Tells which bell the device rings for a ring.
+    fn set_call(&mut self, index: u16, call: BorrowedFd<'_>) -> Result<()>;
+    /// Tells the negotiated features.
+    fn set_features(&mut self, features: Features) -> Result<()>;
+    /// Tells all memory that the device may access.
+    fn set_memory(&mut self, map: &MemoryMap) -> Result<()>;
+    /// Sets a ring up; the device may begin to use it when it is enabled.
+    fn setup_ring(&mut self, ring: &RingSetup<'_>) -> Result<()>;
+    /// Enables or disables a ring, where the device can.
+    fn enable_ring(&mut self, index: u16, on: bool) -> Result<()>;
+    /// Stops a ring; returns the position that the device has reached, in the form of SET_VRING_BASE.
+    fn stop_ring(&mut self, index: u16) -> Result<u32>;
+    /// Tells the device status, where the device wants to know.
+    fn set_status(&mut self, status: Status) -> Result<()>;
+    /// Asks the device status; `None` where the device keeps none.
+    fn status(&mut self) -> Result<Option<Status>>;
+    /// Reads configuration space; false where the device has none to read.
+    fn read_config(&mut self, offset: u32, bytes: &mut [u8]) -> Result<bool>;
+    /// Whether the other side is still there, without waiting.
+    fn is_alive(&self) -> bool;
+}

@@ -1,0 +1,4 @@
+//! Floor 2: memory that the device can touch, and the one door to it.
+
+pub mod map;
+pub mod shared;

@@ -1,0 +1,90 @@
+//! The virtio network device (VIRTIO 5.1): header of each frame and configuration space.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Header length without VERSION_1 and MRG_RXBUF (5.1.6, legacy).
+pub const HDR_LEN_LEGACY: usize = 10;
+/// Header length with VERSION_1 or MRG_RXBUF (5.1.6).
+pub const HDR_LEN: usize = 12;
+/// Header length with HASH_REPORT (5.1.6).
+pub const HDR_LEN_HASH: usize = 20;
+
+/// `flags`: the checksum from `csum_start` on is missing.
+pub const HDR_F_NEEDS_CSUM: u8 = 1;
+/// `flags`: the checksum was verified.
+pub const HDR_F_DATA_VALID: u8 = 2;
+
+/// `gso_type`: an ordinary frame.
+pub const GSO_NONE: u8 = 0;
+/// `gso_type`: TCP over IPv4.
+pub const GSO_TCPV4: u8 = 1;
+/// `gso_type`: UDP to be fragmented (obsolete).
+pub const GSO_UDP: u8 = 3;
+/// `gso_type`: TCP over IPv6.
+pub const GSO_TCPV6: u8 = 4;
+/// `gso_type`: UDP to be segmented.
+pub const GSO_UDP_L4: u8 = 5;
+/// `gso_type` modifier: the TCP segment has ECN set.
+pub const GSO_ECN: u8 = 0x80;
+
+/// `struct virtio_net_hdr` with its longest tail (5.1.6); shorter forms are prefixes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct NetHdr {
+    /// `HDR_F_*`.
+    pub flags: u8,
+    /// `GSO_*`.
+    pub gso_type: u8,
+    /// Bytes of headers in front of the payload.
+    pub hdr_len: u16,
+    /// Bytes of payload in a segment.
+    pub gso_size: u16,
+    /// Where the sum begins.
+    pub csum_start: u16,
+    /// Where the sum is stored, counted from `csum_start`.
+    pub csum_offset: u16,
+    /// Buffers that the frame spans (receive, with MRG_RXBUF).
+    pub num_buffers: u16,
+    /// Hash of the frame (receive, with HASH_REPORT).
+    pub hash_value: u32,
+    /// Which hash it is, `HASH_REPORT_*`.
+    pub hash_report: u16,
+    /// Zero.
+    pub padding: u16,
+}
+
+/// `hash_report`: no hash.
+pub const HASH_REPORT_NONE: u16 = 0;
+/// `hash_report`: the largest assigned value (UDPv6_EX).
+pub const HASH_REPORT_MAX: u16 = 9;
+
+/// `struct virtio_net_config` (5.1.4), read over GET_CONFIG.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct NetConfig {
+    /// MAC address, with F_MAC.
+    pub mac: [u8; 6],
+    /// `NET_S_*`, with F_STATUS.
+    pub status: u16,
+    /// Queue pairs, with F_MQ.
+    pub max_virtqueue_pairs: u16,
+    /// Largest MTU, with F_MTU.
+    pub mtu: u16,
+    /// Mb/s, with F_SPEED_DUPLEX; 0xffffffff unknown.
+    pub speed: u32,
+    /// 0 half, 1 full, 0xff unknown.
+    pub duplex: u8,
+    /// RSS: longest key.
+    pub rss_max_key_size: u8,
+    /// RSS: longest table.
+    pub rss_max_indirection_table_length: u16,
+    /// Hash types the device knows.
+    pub supported_hash_types: u32,
+}
+
+/// Link is up.
+pub const NET_S_LINK_UP: u16 = 1;
+/// The device asks for announcements.
+pub const NET_S_ANNOUNCE: u16 = 2;
+
+const _: () = assert!(size_of::<NetHdr>() == HDR_LEN_HASH && size_of::<NetConfig>() == 24);

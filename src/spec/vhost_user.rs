@@ -1,0 +1,196 @@
+//! The vhost-user protocol as bytes: requests, flags, payloads.
+//!
+//! *Front-end* is the side that drives the rings (we), *back-end* the side that serves them. All fields are in
+//! the machine's byte order.
+
+use bitflags::bitflags;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// `flags` bits 0-1: protocol version.
+pub const VERSION: u32 = 1;
+/// Mask of the version in `flags`.
+pub const VERSION_MASK: u32 = 3;
+/// `flags` bit 2: this is a reply.
+pub const FLAG_REPLY: u32 = 1 << 2;
+/// `flags` bit 3: the sender wants an acknowledgement (REPLY_ACK).
+pub const FLAG_NEED_REPLY: u32 = 1 << 3;
+
+/// Regions that one SET_MEM_TABLE can carry.
+pub const MAX_REGIONS: usize = 8;
+/// File descriptors that one message can carry.
+pub const MAX_FDS: usize = MAX_REGIONS;
+/// Longest payload of the messages that we speak (GET_CONFIG: 12 + 256).
+pub const MAX_PAYLOAD: usize = 272;
+/// Rings that SET_VRING_KICK and SET_VRING_CALL can name: their index is one byte.
+pub const MAX_VRINGS: u16 = 256;
+
+/// SET_VRING_KICK/CALL/ERR payload: the ring's index.
+pub const VRING_IDX_MASK: u64 = 0xff;
+/// SET_VRING_KICK/CALL/ERR payload: no file descriptor comes with it.
+pub const VRING_NOFD: u64 = 1 << 8;
+
+macro_rules! requests {
+    ($($(#[$doc:meta])* $name:ident = $value:literal,)*) => {
+        /// Requests of the front-end.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u32)]
+        #[allow(non_camel_case_types, clippy::upper_case_acronyms)]
+        pub enum Request { $($(#[$doc])* $name = $value,)* }
+
+        impl Request {
+            /// The request of this number, if we know it.
+            pub const fn from_number(n: u32) -> Option<Self> {
+                match n { $($value => Some(Self::$name),)* _ => None }
+            }
+        }
+    };
+}
+
+requests! {
+    /// Which virtio features does the back-end have? u64
+    GET_FEATURES = 1,
+    /// Use these virtio features. u64
+    SET_FEATURES = 2,
+    /// This session begins.
+    SET_OWNER = 3,
+    /// Obsolete.
+    RESET_OWNER = 4,
+    /// All shared memory. [`MemTable`], one fd a region
+    SET_MEM_TABLE = 5,
+    /// Ring size. [`VringState`]
+    SET_VRING_NUM = 8,
+    /// Ring addresses. [`VringAddr`]
+    SET_VRING_ADDR = 9,
+    /// Ring position. [`VringState`]
+    SET_VRING_BASE = 10,
+    /// Stop the ring and say where. [`VringState`] both ways
+    GET_VRING_BASE = 11,
+    /// The eventfd we kick. u64 + fd
+    SET_VRING_KICK = 12,
+    /// The eventfd we are called by. u64 + fd
+    SET_VRING_CALL = 13,
+    /// The eventfd that reports a broken ring. u64 + fd
+    SET_VRING_ERR = 14,
+    /// Which protocol features does the back-end have? u64
+    GET_PROTOCOL_FEATURES = 15,
+    /// Use these protocol features. u64
+    SET_PROTOCOL_FEATURES = 16,
+    /// How many queues? u64
+    GET_QUEUE_NUM = 17,
+    /// Enable or disable a ring. [`VringState`]
+    SET_VRING_ENABLE = 18,
+    /// Read the device's configuration space. [`ConfigHeader`] + bytes
+    GET_CONFIG = 24,
+    /// Write the device's configuration space. [`ConfigHeader`] + bytes
+    SET_CONFIG = 25,
+    /// Reset the device.
+    RESET_DEVICE = 34,
+    /// Tell the virtio status byte. u64
+    SET_STATUS = 39,
+    /// Read the virtio status byte. u64
+    GET_STATUS = 40,
+}
+
+bitflags! {
+    /// Protocol features (vhost-user, "Protocol features").
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+    pub struct ProtocolFeatures: u64 {
+        /// Several queues; GET_QUEUE_NUM.
+        const MQ = 1 << 0;
+        /// Requests can be acknowledged.
+        const REPLY_ACK = 1 << 3;
+        /// GET_CONFIG, SET_CONFIG.
+        const CONFIG = 1 << 9;
+        /// RESET_DEVICE.
+        const RESET_DEVICE = 1 << 13;
+        /// SET_STATUS, GET_STATUS.
+        const STATUS = 1 << 16;
+    }
+}
+
+/// The first 12 bytes of each message.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct Header {
+    /// [`Request`] number.
+    pub request: u32,
+    /// Version and `FLAG_*`.
+    pub flags: u32,
+    /// Bytes of payload that follow.
+    pub size: u32,
+}
+
+/// A ring and a number.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct VringState {
+    /// Ring index.
+    pub index: u32,
+    /// Size, position or switch, as the request says.
+    pub num: u32,
+}
+
+/// Addresses of a ring, in the front-end's user addresses.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct VringAddr {
+    /// Ring index.
+    pub index: u32,
+    /// Bit 0: log writes to the used ring.
+    pub flags: u32,
+    /// Descriptor table or ring.
+    pub desc: u64,
+    /// Used ring, or the device's event suppression structure.
+    pub used: u64,
+    /// Available ring, or the driver's event suppression structure.
+    pub avail: u64,
+    /// Device address for logging writes to the used ring.
+    pub log: u64,
+}
+
+/// One region of shared memory.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct MemRegion {
+    /// Address that descriptors use.
+    pub guest_addr: u64,
+    /// Bytes.
+    pub size: u64,
+    /// Address that SET_VRING_ADDR uses.
+    pub user_addr: u64,
+    /// Where the region begins in its file.
+    pub mmap_offset: u64,
+}
+
+/// SET_MEM_TABLE: only the first `count` regions are sent.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct MemTable {
+    /// Regions that follow.
+    pub count: u32,
+    /// Zero.
+    pub padding: u32,
+    /// The regions.
+    pub regions: [MemRegion; MAX_REGIONS],
+}
+
+/// GET_CONFIG and SET_CONFIG: what precedes the bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct ConfigHeader {
+    /// Offset in the configuration space.
+    pub offset: u32,
+    /// Bytes.
+    pub size: u32,
+    /// 0 or 1: writable.
+    pub flags: u32,
+}
+
+const _: () = assert!(
+    size_of::<Header>() == 12
+        && size_of::<VringState>() == 8
+        && size_of::<VringAddr>() == 40
+        && size_of::<MemRegion>() == 32
+        && size_of::<MemTable>() == 8 + 32 * MAX_REGIONS
+        && size_of::<ConfigHeader>() == 12
+);

@@ -1,0 +1,5 @@
+//! Floor 1: the operating system. The only callers of libc and nix for I/O.
+
+pub mod eventfd;
+pub mod shm;
+pub mod socket;

@@ -1,0 +1,302 @@
+//! A stream socket that carries file descriptors, every exchange with a deadline.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{
+    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, accept4, bind,
+    connect, getsockopt, listen, recvmsg, sendmsg, socket, socketpair, sockopt,
+};
+
+use crate::error::{Error, Result};
+
+/// Room for file descriptors in one received message, above what any message of ours carries.
+const FD_ROOM: usize = 32;
+/// Longest path of a Unix socket (`sun_path` less its final zero).
+pub const MAX_PATH: usize = 107;
+
+/// When an exchange must be over.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline(Instant);
+
+impl Deadline {
+    /// So long from now.
+    pub fn after(time: Duration) -> Self {
+        Self(Instant::now() + time)
+    }
+
+    fn left(self) -> Duration {
+        self.0.saturating_duration_since(Instant::now())
+    }
+}
+
+fn wait(fd: BorrowedFd<'_>, events: PollFlags, deadline: Deadline) -> std::result::Result<(), Errno> {
+    loop {
+        let left = deadline.left();
+        if left.is_zero() {
+            return Err(Errno::ETIMEDOUT);
+        }
+        // One millisecond is added so that the last poll does not round down to a busy loop.
+        let timeout = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(fd, events)], timeout) {
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => return Ok(()),
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// One end of a connected stream socket.
+#[derive(Debug)]
+pub struct Stream {
+    fd: OwnedFd,
+}
+
+impl Stream {
+    /// Connects to a listening socket.
+    pub fn connect(path: &Path, deadline: Deadline) -> Result<Self> {
+        let address = address(path)?;
+        let failed = |e: Errno| {
+            let hint = match e {
+                Errno::ENOENT => " (is the back-end running? it creates the socket)",
+                Errno::ECONNREFUSED => " (nobody listens there: a stale socket file, or the back-end has gone)",
+                Errno::EACCES => " (connecting needs write permission on the socket)",
+                Errno::ETIMEDOUT => " (the back-end does not accept)",
+                _ => "",
+            };
+            Error::new(e, format!("cannot connect to {}: {}{hint}", path.display(), e.desc()))
+        };
+        // Non-blocking only to bound the connect; all later I/O passes MSG_DONTWAIT itself.
+        let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)
+            .map_err(failed)?;
+        loop {
+            match connect(fd.as_raw_fd(), &address) {
+                Ok(()) => return Ok(Self { fd }),
+                Err(Errno::EINTR) => {}
+                // A full backlog: Unix sockets do not queue the attempt, so it is made again.
+                Err(Errno::EAGAIN) if !deadline.left().is_zero() => std::thread::sleep(Duration::from_millis(2)),
+                Err(Errno::EAGAIN) => return Err(failed(Errno::ETIMEDOUT)),
+                Err(e) => return Err(failed(e)),
+            }
+        }
+    }
+
+    /// Two connected ends.
+    pub fn pair() -> Result<(Self, Self)> {
+        let (a, b) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
+            .map_err(|e| Error::sys(e, "cannot create a pair of sockets"))?;
+        Ok((Self { fd: a }, Self { fd: b }))
+    }
+
+    /// Sends all bytes, with the descriptors riding on the first of them.
+    pub fn send(&self, bytes: &[u8], fds: &[RawFd], deadline: Deadline) -> Result<()> {
+        let mut sent = 0;
+        while sent < bytes.len() {
+            let rights = [ControlMessage::ScmRights(fds)];
+            let control: &[_] = if sent == 0 && !fds.is_empty() { &rights } else { &[] };
+            let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+            match sendmsg::<()>(self.fd.as_raw_fd(), &[IoSlice::new(&bytes[sent..])], control, flags, None) {
+                Ok(n) => sent += n,
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => wait(self.fd.as_fd(), PollFlags::POLLOUT, deadline)
+                    .map_err(|e| Error::sys(e, "the other side does not read"))?,
+                Err(e) => return Err(Error::sys(e, "the connection is lost")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills `bytes`; descriptors that come with them are added to `fds` (which owns and so closes them).
+    pub fn recv(&self, bytes: &mut [u8], fds: &mut Vec<OwnedFd>, deadline: Deadline) -> Result<()> {
+        let mut got = 0;
+        while got < bytes.len() {
+            match self.recv_some(&mut bytes[got..], fds) {
+                Ok(0) => return Err(Error::new(Errno::ECONNRESET, "the other side closed the connection")),
+                Ok(n) => got += n,
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => wait(self.fd.as_fd(), PollFlags::POLLIN, deadline)
+                    .map_err(|e| Error::sys(e, "no answer from the other side"))?,
+                Err(e) => return Err(Error::sys(e, "the connection is lost")),
+            }
+        }
+        Ok(())
+    }
+
+    fn recv_some(&self, bytes: &mut [u8], fds: &mut Vec<OwnedFd>) -> nix::Result<usize> {
+        let mut space = nix::cmsg_space!([RawFd; FD_ROOM]);
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+        let mut io = [IoSliceMut::new(bytes)];
+        let message = recvmsg::<()>(self.fd.as_raw_fd(), &mut io, Some(&mut space), flags)?;
+        for control in message.cmsgs()? {
+            if let ControlMessageOwned::ScmRights(received) = control {
+                // SAFETY: the kernel has just installed these descriptors for us, and nobody else knows them.
+                fds.extend(received.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+            }
+        }
+        Ok(message.bytes)
+    }
+
+    /// Whether something can be read (or the other side has closed) within the time.
+    pub fn readable(&self, at_most: Duration) -> bool {
+        wait(self.fd.as_fd(), PollFlags::POLLIN, Deadline::after(at_most)).is_ok()
+    }
+
+    /// Whether the other side has closed the connection, without waiting.
+    pub fn is_closed(&self) -> bool {
+        let mut byte = [0];
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        match nix::sys::socket::recv(self.fd.as_raw_fd(), &mut byte, flags) {
+            Ok(n) => n == 0,
+            Err(Errno::EAGAIN | Errno::EINTR) => false,
+            Err(_) => true,
+        }
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// A listening socket; its file is removed when it is dropped.
+#[derive(Debug)]
+pub struct Listener {
+    fd: OwnedFd,
+    path: std::path::PathBuf,
+}
+
+impl Listener {
+    /// Listens at a path. A socket file there that nobody listens on any more is replaced.
+    pub fn bind(path: &Path) -> Result<Self> {
+        let address = address(path)?;
+        let failed = |e: Errno| Error::sys(e, format!("cannot listen on {}", path.display()));
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None).map_err(failed)?;
+        match bind(fd.as_raw_fd(), &address) {
+            Err(Errno::EADDRINUSE) if is_stale(path) => {
+                std::fs::remove_file(path).map_err(|e| failed(Errno::try_from(e).unwrap_or(Errno::EIO)))?;
+                bind(fd.as_raw_fd(), &address).map_err(failed)?;
+            }
+            result => result.map_err(failed)?,
+        }
+        let listener = Self { fd, path: path.to_owned() };
+        listen(&listener.fd, Backlog::new(1).unwrap_or(Backlog::MAXCONN)).map_err(failed)?;
+        Ok(listener)
+    }
+
+    /// Waits for a peer; `None` when the time is over.
+    pub fn accept(&self, at_most: Duration) -> Result<Option<Stream>> {
+        let failed = |e: Errno| Error::sys(e, format!("cannot accept on {}", self.path.display()));
+        match wait(self.fd.as_fd(), PollFlags::POLLIN, Deadline::after(at_most)) {
+            Err(Errno::ETIMEDOUT) => return Ok(None),
+            result => result.map_err(failed)?,
+        }
+        match accept4(self.fd.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
+            // SAFETY: the kernel has just made this descriptor for us.
+            Ok(fd) => Ok(Some(Stream { fd: unsafe { OwnedFd::from_raw_fd(fd) } })),
+            Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNABORTED) => Ok(None),
+            Err(e) => Err(failed(e)),
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Whether the file at `path` is a socket that refuses connections.
+fn is_stale(path: &Path) -> bool {
+    let is_socket =
+        std::fs::symlink_metadata(path).is_ok_and(|m| std::os::unix::fs::FileTypeExt::is_socket(&m.file_type()));
+    is_socket
+        && matches!(Stream::connect(path, Deadline::after(Duration::ZERO)), Err(e) if e.errno() == Errno::ECONNREFUSED)
+}
+
+fn address(path: &Path) -> Result<UnixAddr> {
+    let len = path.as_os_str().as_bytes().len();
+    if len > MAX_PATH {
+        let message = format!("path of the socket has {len} bytes; a Unix socket takes {MAX_PATH} at most");
+        return Err(Error::new(Errno::ENAMETOOLONG, message));
+    }
+    UnixAddr::new(path).map_err(|e| Error::sys(e, format!("bad socket path {}", path.display())))
+}
+
+/// The type of the file behind a descriptor that was received: whether it is a socket at all.
+pub fn is_stream_socket(fd: BorrowedFd<'_>) -> bool {
+    getsockopt(&fd, sockopt::SockType).is_ok_and(|t| t == SockType::Stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn soon() -> Deadline {
+        Deadline::after(Duration::from_millis(50))
+    }
+
+    #[test]
+    fn bytes_and_descriptors_travel_together() {
+        let (a, b) = Stream::pair().unwrap();
+        a.send(b"hello", &[0, 1], soon()).unwrap();
+        let (mut bytes, mut fds) = ([0; 5], Vec::new());
+        b.recv(&mut bytes, &mut fds, soon()).unwrap();
+        assert_eq!((&bytes, fds.len()), (b"hello", 2));
+    }
+
+    #[test]
+    fn silence_ends_at_the_deadline_for_the_whole_exchange() {
+        let (a, b) = Stream::pair().unwrap();
+        a.send(b"he", &[], soon()).unwrap();
+        let error = b.recv(&mut [0; 5], &mut Vec::new(), soon()).unwrap_err();
+        assert_eq!(error.errno(), Errno::ETIMEDOUT);
+    }
+
+    #[test]
+    fn a_peer_that_has_gone_is_an_error_not_a_signal() {
+        let (a, b) = Stream::pair().unwrap();
+        assert!(!a.is_closed());
+        drop(b);
+        assert!(a.is_closed());
+        assert_eq!(a.send(b"x", &[], soon()).unwrap_err().errno(), Errno::EPIPE);
+        assert_eq!(a.recv(&mut [0], &mut Vec::new(), soon()).unwrap_err().errno(), Errno::ECONNRESET);
+    }
+
+    #[test]
+    fn a_peer_that_does_not_read_ends_at_the_deadline() {
+        let (a, _b) = Stream::pair().unwrap();
+        let error = a.send(&vec![0; 16 << 20], &[], soon()).unwrap_err();
+        assert_eq!(error.errno(), Errno::ETIMEDOUT);
+    }
+
+    #[test]
+    fn a_long_path_is_refused_not_truncated() {
+        let path = "/tmp/".to_owned() + &"x".repeat(200);
+        let error = Stream::connect(Path::new(&path), soon()).unwrap_err();
+        assert_eq!(error.errno(), Errno::ENAMETOOLONG);
+        assert_eq!(Stream::connect(Path::new("/nonexistent/s"), soon()).unwrap_err().errno(), Errno::ENOENT);
+    }
+
+    #[test]
+    fn a_stale_socket_file_is_replaced_and_a_live_one_is_not() {
+        let path = std::env::temp_dir().join(format!("vuser-listen-{}", std::process::id()));
+        let first = Listener::bind(&path).unwrap();
+        assert_eq!(Listener::bind(&path).unwrap_err().errno(), Errno::EADDRINUSE);
+        drop(first);
+        // The standard library's listener leaves its file behind, as a crash would.
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let again = Listener::bind(&path).unwrap();
+        assert!(again.accept(Duration::from_millis(1)).unwrap().is_none());
+        let client = Stream::connect(&path, soon()).unwrap();
+        assert!(again.accept(Duration::from_millis(100)).unwrap().is_some());
+        drop((client, again));
+        assert!(!path.exists());
+    }
+}
