@@ -1,7 +1,9 @@
 //! vuser: virtio-user as a library.
 
 pub mod backend;
+pub mod buf;
 pub mod error;
 pub mod mem;
+pub mod ring;
 pub mod spec;
 pub mod sys;

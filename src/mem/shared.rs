@@ -78,3 +78,65 @@ whole_values! {
     u32, AtomicU32;
     u64, AtomicU64;
 }
+
+/// A row of values in shared memory. Every access is checked against its length, which is ours.
+#[derive(Debug, Clone, Copy)]
+pub struct Row<T> {
+    first: Shared<T>,
+    len: usize,
+}
+
+impl<T> Row<T> {
+    /// The `len` values from `ptr` on.
+    ///
+    /// # Safety
+    /// As [`Shared::new`], for all `len` values.
+    pub const unsafe fn new(ptr: *mut T, len: usize) -> Self {
+        // SAFETY: the caller's promise is the one that `Shared::new` asks for.
+        Self { first: unsafe { Shared::new(ptr) }, len }
+    }
+
+    /// The place at an index.
+    #[inline(always)]
+    pub fn get(self, i: usize) -> Option<Shared<T>> {
+        // SAFETY: inside the row.
+        (i < self.len).then(|| unsafe { self.first.at(i) })
+    }
+
+    /// `N` places in a row from an index; none when the row ends before.
+    #[inline(always)]
+    pub fn window<const N: usize>(self, i: usize) -> Option<[Shared<T>; N]> {
+        // SAFETY: all N are inside the row.
+        (i + N <= self.len).then(|| std::array::from_fn(|k| unsafe { self.first.at(i + k) }))
+    }
+
+    /// Address of the first value.
+    pub fn addr(self) -> u64 {
+        self.first.addr()
+    }
+}
+
+/// A value without alignment, to be read and written where a frame happens to lie.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+struct Unaligned<T>(T);
+
+/// Reads plain data from a frame or its header, once, whatever its alignment.
+///
+/// # Safety
+/// All bytes of `T` at `addr` are mapped.
+#[inline(always)]
+pub unsafe fn peek<T: zerocopy::FromBytes + Copy>(addr: *const u8) -> T {
+    // SAFETY: mapped, by the caller; any bytes are a `T`; volatile, since the other side may write meanwhile.
+    unsafe { addr.cast::<Unaligned<T>>().read_volatile() }.0
+}
+
+/// Writes plain data to a frame or its header, whatever its alignment.
+///
+/// # Safety
+/// All bytes of `T` at `addr` are mapped, and the driver may write them.
+#[inline(always)]
+pub unsafe fn poke<T: zerocopy::IntoBytes + Copy>(addr: *mut u8, value: T) {
+    // SAFETY: mapped, by the caller.
+    unsafe { addr.cast::<Unaligned<T>>().write_volatile(Unaligned(value)) }
+}

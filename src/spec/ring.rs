@@ -81,26 +81,31 @@ pub struct QueueLayout {
 }
 
 const LINE: usize = 64;
+/// `flags` and `idx` in front of the available and the used ring.
+const RING_HEAD: usize = 4;
 
 const fn up(n: usize, to: usize) -> usize {
     n.div_ceil(to) * to
 }
 
 impl QueueLayout {
-    /// The split layout: 16 bytes a descriptor, 6 + 2 a slot available, 6 + 8 a slot used.
+    /// The split layout: 16 bytes a descriptor, 2 a slot available, 8 a slot used.
+    ///
+    /// `flags` and `idx` lie at the end of a line, so that the first element of either ring begins a line: eight
+    /// used elements then fill a line exactly, and each is aligned to its own size.
     pub const fn split(size: u16) -> Self {
         let n = size as usize;
-        let driver = up(16 * n, LINE);
-        // flags, idx, ring, used_event.
-        let device = driver + up(6 + 2 * n, 2 * LINE);
-        // flags, idx, ring, avail_event.
-        Self { desc: 0, driver, device, bytes: device + up(6 + 8 * n, 2 * LINE) }
+        let driver = up(16 * n, LINE) + LINE - RING_HEAD;
+        // The ring, then used_event, then up to the line that ends with flags and idx of the used ring.
+        let device = up(driver + RING_HEAD + 2 * n + 2, LINE) + LINE - RING_HEAD;
+        // The ring, then avail_event.
+        Self { desc: 0, driver, device, bytes: up(device + RING_HEAD + 8 * n + 2, LINE) }
     }
 
-    /// The packed layout: 16 bytes a descriptor and two words of event suppression.
+    /// The packed layout: 16 bytes a descriptor and two words of event suppression on lines of their own.
     pub const fn packed(size: u16) -> Self {
         let driver = up(16 * size as usize, LINE);
-        Self { desc: 0, driver, device: driver + 2 * LINE, bytes: driver + 4 * LINE }
+        Self { desc: 0, driver, device: driver + LINE, bytes: driver + 2 * LINE }
     }
 }
 

@@ -1,0 +1,275 @@
+//! What we lent to the device, in private memory.
+//!
+//! The ledger is a circle of slots. The oldest chain begins at `tail`, the next one will begin at `head`; a chain
+//! of n descriptors takes n slots. At each slot stands the id that travels to the device: a split descriptor's
+//! index, a packed buffer's id. Ids are a permutation: between `tail` and `head` they are lent, elsewhere free. A
+//! device that uses buffers in order finds them in their places; when it does not, the chain it used is moved to
+//! the front, so that everything else is always about the oldest chain.
+//!
+//! Nothing of this is ever read from shared memory, and every access is bounded by our own size.
+
+use super::{Cookie, STEP};
+
+/// Mark of a chain of which the owner knows all that it needs (see [`Ledger::lend`]).
+const PLAIN: u16 = 1 << 15;
+/// Longest chain.
+pub const MAX_SPAN: u16 = 1 << 14;
+
+/// The record of one ring.
+#[derive(Debug)]
+pub struct Ledger {
+    ids: Box<[u16]>,
+    /// At a chain's first slot: its slots, and `PLAIN`; at its other slots 0.
+    spans: Box<[u16]>,
+    /// At a chain's first slot.
+    cookies: Box<[Cookie]>,
+    head: u16,
+    tail: u16,
+    lent: u16,
+}
+
+// SAFETY: cookies are addresses that the ledger never follows.
+unsafe impl Send for Ledger {}
+
+impl Ledger {
+    /// A ring of `size` slots, all free.
+    pub fn new(size: u16) -> Self {
+        let n = usize::from(size);
+        Self {
+            ids: (0..size).collect(),
+            spans: vec![0; n].into(),
+            cookies: vec![Cookie(std::ptr::null_mut()); n].into(),
+            head: 0,
+            tail: 0,
+            lent: 0,
+        }
+    }
+
+    /// Slots.
+    #[inline(always)]
+    pub fn size(&self) -> u16 {
+        self.ids.len() as u16
+    }
+
+    /// Slots lent.
+    #[inline(always)]
+    pub fn lent(&self) -> u16 {
+        self.lent
+    }
+
+    /// Slots free.
+    #[inline(always)]
+    pub fn free(&self) -> u16 {
+        self.size() - self.lent
+    }
+
+    /// The slot where the next chain begins.
+    #[inline(always)]
+    pub fn head(&self) -> u16 {
+        self.head
+    }
+
+    /// The slot where the oldest chain begins.
+    #[inline(always)]
+    pub fn tail(&self) -> u16 {
+        self.tail
+    }
+
+    /// The id that the next chain travels under.
+    #[inline(always)]
+    pub fn next_id(&self) -> u16 {
+        self.id(self.head)
+    }
+
+    #[inline(always)]
+    fn wrap(&self, slot: u32) -> u16 {
+        let size = self.ids.len() as u32;
+        (if slot >= size { slot - size } else { slot }) as u16
+    }
+
+    /// The slot `n` after another; `n` is at most the size.
+    #[inline(always)]
+    pub fn after(&self, slot: u16, n: u16) -> u16 {
+        self.wrap(u32::from(slot) + u32::from(n))
+    }
+
+    /// Slots from `tail` to another.
+    #[inline(always)]
+    pub fn distance(&self, slot: u16) -> u16 {
+        if slot >= self.tail { slot - self.tail } else { self.size() - self.tail + slot }
+    }
+
+    /// The id at a slot.
+    #[inline(always)]
+    pub fn id(&self, slot: u16) -> u16 {
+        self.ids.get(usize::from(slot)).copied().unwrap_or(0)
+    }
+
+    fn step<T: Copy>(row: &[T], from: u16) -> Option<[T; STEP]> {
+        let from = usize::from(from);
+        row.get(from..from + STEP)?.try_into().ok()
+    }
+
+    /// The ids of the next step to offer, if it fits and does not cross the end.
+    #[inline(always)]
+    pub fn head_step(&self) -> Option<[u16; STEP]> {
+        if self.free() < STEP as u16 { None } else { Self::step(&self.ids, self.head) }
+    }
+
+    /// Lends the step that [`head_step`](Self::head_step) showed.
+    #[inline(always)]
+    pub fn lend_step(&mut self, cookies: &[Cookie; STEP], plain: bool) {
+        let from = usize::from(self.head);
+        let range = from..from + STEP;
+        if let (Some(c), Some(s)) = (self.cookies.get_mut(range.clone()), self.spans.get_mut(range)) {
+            c.copy_from_slice(cookies);
+            s.copy_from_slice(&[if plain { 1 | PLAIN } else { 1 }; STEP]);
+            self.head = self.after(self.head, STEP as u16);
+            self.lent += STEP as u16;
+        }
+    }
+
+    /// The ids of the oldest step, if all four are chains of one slot and it does not cross the end.
+    #[inline(always)]
+    pub fn tail_step(&self) -> Option<[u16; STEP]> {
+        let spans = Self::step(&self.spans, self.tail)?;
+        if self.lent < STEP as u16 || spans.map(|s| s & !PLAIN) != [1; STEP] {
+            return None;
+        }
+        Self::step(&self.ids, self.tail)
+    }
+
+    /// Whether the oldest step consists of plain chains of one slot.
+    #[inline(always)]
+    pub fn tail_step_is_plain(&self) -> bool {
+        Self::step(&self.spans, self.tail) == Some([1 | PLAIN; STEP])
+    }
+
+    /// The cookies of the oldest step.
+    #[inline(always)]
+    pub fn tail_cookies(&self) -> Option<[Cookie; STEP]> {
+        Self::step(&self.cookies, self.tail)
+    }
+
+    /// The cookies of `n` slots from `slot` on, as far as they do not cross the end.
+    #[inline(always)]
+    pub fn cookies(&self, slot: u16, n: u16) -> &[Cookie] {
+        self.cookies.get(usize::from(slot)..usize::from(slot) + usize::from(n)).unwrap_or(&[])
+    }
+
+    /// Takes the oldest step back.
+    #[inline(always)]
+    pub fn release_step(&mut self) {
+        self.tail = self.after(self.tail, STEP as u16);
+        self.lent -= STEP as u16;
+    }
+
+    /// Lends a chain of `span` slots from `head` on; the caller has seen that they are free. `plain` comes back with
+    /// it: the owner found, when it lent the chain, that it can be given back without another look.
+    #[inline(always)]
+    pub fn lend(&mut self, span: u16, cookie: Cookie, plain: bool) {
+        let first = usize::from(self.head);
+        if let (Some(c), Some(s)) = (self.cookies.get_mut(first), self.spans.get_mut(first)) {
+            *c = cookie;
+            *s = if plain { span | PLAIN } else { span };
+        }
+        for k in 1..span {
+            let slot = usize::from(self.after(self.head, k));
+            if let Some(s) = self.spans.get_mut(slot) {
+                *s = 0;
+            }
+        }
+        self.head = self.after(self.head, span);
+        self.lent += span;
+    }
+
+    /// Slots of the oldest chain; 0 when nothing is lent.
+    #[inline(always)]
+    pub fn tail_span(&self) -> u16 {
+        if self.lent == 0 { 0 } else { self.span(self.tail) }
+    }
+
+    /// Slots of the chain that begins at a slot; 0 if none begins there.
+    #[inline(always)]
+    pub fn span(&self, slot: u16) -> u16 {
+        self.spans.get(usize::from(slot)).copied().unwrap_or(0) & !PLAIN
+    }
+
+    /// Takes the oldest chain back: its cookie and whether it is plain.
+    #[inline(always)]
+    pub fn release(&mut self) -> Option<(Cookie, bool)> {
+        let span = self.tail_span();
+        if span == 0 {
+            return None;
+        }
+        let slot = usize::from(self.tail);
+        let (cookie, plain) = (*self.cookies.get(slot)?, self.spans.get(slot)? & PLAIN != 0);
+        self.tail = self.after(self.tail, span);
+        self.lent -= span;
+        Some((cookie, plain))
+    }
+
+    /// Moves the lent chain of this id to the front. False when no chain of this id is lent.
+    ///
+    /// The cold path of a device that does not keep the order: a search and a rotation, both bounded by the ring.
+    #[cold]
+    pub fn bring_forward(&mut self, id: u16) -> bool {
+        let Some(at) = (0..self.lent).find(|&k| self.id(self.after(self.tail, k)) == id) else {
+            return false;
+        };
+        let span = self.span(self.after(self.tail, at));
+        if span == 0 {
+            return false;
+        }
+        // A rotation by three reversals: [older chains][this one] -> [this one][older chains].
+        self.reverse(0, at);
+        self.reverse(at, at + span);
+        self.reverse(0, at + span);
+        true
+    }
+
+    /// Reverses the entries from the `from`th to before the `to`th slot after `tail`.
+    fn reverse(&mut self, from: u16, to: u16) {
+        let (mut a, mut b) = (from, to);
+        while a + 1 < b {
+            b -= 1;
+            let (i, j) = (usize::from(self.after(self.tail, a)), usize::from(self.after(self.tail, b)));
+            self.ids.swap(i, j);
+            self.spans.swap(i, j);
+            self.cookies.swap(i, j);
+            a += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cookie(n: usize) -> Cookie {
+        Cookie(n as *mut _)
+    }
+
+    #[test]
+    fn chains_come_back_in_any_order_and_only_once() {
+        let mut l = Ledger::new(7);
+        for (n, span) in [(1, 2), (2, 1), (3, 3)] {
+            assert!(l.free() >= span);
+            l.lend(span, cookie(n), n == 2);
+        }
+        assert_eq!((l.lent(), l.free()), (6, 1));
+        // Ids of heads: 0, 2, 3. A member's id and a free one are refused.
+        assert!(!l.bring_forward(1) && !l.bring_forward(6) && !l.bring_forward(100));
+        assert!(l.bring_forward(3));
+        assert_eq!(l.release(), Some((cookie(3), false)));
+        assert!(!l.bring_forward(3));
+        assert!(l.bring_forward(2));
+        assert_eq!(l.release(), Some((cookie(2), true)));
+        assert_eq!((l.tail_span(), l.id(l.tail())), (2, 0));
+        assert_eq!(l.release(), Some((cookie(1), false)));
+        assert_eq!((l.release(), l.lent()), (None, 0));
+        let mut ids: Vec<u16> = (0..7).map(|s| l.id(s)).collect();
+        ids.sort_unstable();
+        assert_eq!(ids, [0, 1, 2, 3, 4, 5, 6]);
+    }
+}

@@ -1,0 +1,52 @@
+//! Batches of an in-order device, which may name only the last buffer of a batch (VIRTIO 2.7.9, 2.8.7).
+
+use super::ledger::Ledger;
+use super::{Lie, STEP, Used};
+
+/// The rest of a batch that is being taken.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Run {
+    /// Slots before the last chain of the batch.
+    slots: u16,
+    /// Bytes used of the last chain.
+    len: u32,
+    on: bool,
+}
+
+impl Run {
+    /// The device named a buffer that is not the oldest: all before it are used as well.
+    ///
+    /// In order, slot and id are the same for ever.
+    #[cold]
+    pub fn begin(ledger: &Ledger, id: u16, len: u32) -> Result<Self, Lie> {
+        let slots = if id < ledger.size() { ledger.distance(id) } else { u16::MAX };
+        if slots >= ledger.lent() || ledger.span(id) == 0 {
+            return Err(Lie::UsedId);
+        }
+        Ok(Self { slots, len, on: true })
+    }
+
+    /// Whether a batch is being taken.
+    #[inline(always)]
+    pub fn is_on(&self) -> bool {
+        self.on
+    }
+
+    /// What the device did with the oldest chain, which is part of the batch.
+    pub fn next(&mut self, ledger: &Ledger) -> Result<Used, Lie> {
+        if self.slots == 0 {
+            self.on = false;
+            return Ok(Used::Bytes(self.len));
+        }
+        self.slots = self.slots.checked_sub(ledger.tail_span()).ok_or(Lie::Order)?;
+        Ok(Used::Whole)
+    }
+
+    /// Whether the oldest step lies in the batch, before the buffer that was named; if so, it is counted as taken.
+    #[inline(always)]
+    pub fn next_step(&mut self, ledger: &Ledger) -> bool {
+        let inside = self.slots >= STEP as u16 && ledger.tail_step().is_some();
+        self.slots -= if inside { STEP as u16 } else { 0 };
+        inside
+    }
+}

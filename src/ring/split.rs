@@ -1,0 +1,262 @@
+//! Split virtqueues, driver's side (VIRTIO 2.7).
+//!
+//! Slot = descriptor, as long as the device keeps the order; what is offered at a slot is the descriptor that the
+//! ledger has there. The available ring is written only where it would change: with single buffers used in order
+//! it is written once, in the first lap, and never again.
+
+use std::marker::PhantomData;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::fence;
+
+use super::lanes::Lanes;
+use super::ledger::Ledger;
+use super::run::Run;
+use super::{Cookie, Lie, OfferStep, Ring, STEP, Segment, Used, need_event};
+use crate::mem::shared::{Row, Shared};
+use crate::spec::ring::{AVAIL_F_NO_INTERRUPT, DESC_F_NEXT, QueueLayout, USED_F_NO_NOTIFY};
+
+/// No descriptor: an id that no ring is large enough to have.
+const NOTHING: u16 = u16::MAX;
+
+/// A split ring over shared memory.
+#[derive(Debug)]
+pub struct SplitRing<L> {
+    ledger: Ledger,
+    desc: Row<u64>,
+    avail_flags: Shared<u16>,
+    avail_idx: Shared<u16>,
+    avail: Row<u16>,
+    used_event: Shared<u16>,
+    used_flags: Shared<u16>,
+    used_idx: Shared<u16>,
+    used: Row<u64>,
+    avail_event: Shared<u16>,
+    /// What stands in the available ring: our copy, since the device can write there.
+    written: Box<[u16]>,
+    /// Chains offered, published and taken since the start, modulo 2^16 as on the wire.
+    offered: u16,
+    published: u16,
+    taken: u16,
+    /// The device's used index when we last looked.
+    seen: u16,
+    mask: u16,
+    run: Run,
+    in_order: bool,
+    event_idx: bool,
+    lanes: PhantomData<L>,
+}
+
+impl<L: Lanes> SplitRing<L> {
+    /// A ring of `size`, a power of two, at the beginning of zeroed memory.
+    ///
+    /// # Safety
+    /// `base` is aligned to 64 and `QueueLayout::split(size).bytes` are mapped there as long as the ring lives;
+    /// nothing but this ring and the device uses them.
+    pub unsafe fn new(base: *mut u8, size: u16, in_order: bool, event_idx: bool) -> Self {
+        let layout = QueueLayout::split(size);
+        let n = usize::from(size);
+        // SAFETY: all parts lie inside the layout, which is mapped, and are aligned by it.
+        unsafe {
+            let (driver, device) = (base.add(layout.driver), base.add(layout.device));
+            Self {
+                ledger: Ledger::new(size),
+                desc: Row::new(base.add(layout.desc).cast(), 2 * n),
+                avail_flags: Shared::new(driver.cast()),
+                avail_idx: Shared::new(driver.add(2).cast()),
+                avail: Row::new(driver.add(4).cast(), n),
+                used_event: Shared::new(driver.add(4 + 2 * n).cast()),
+                used_flags: Shared::new(device.cast()),
+                used_idx: Shared::new(device.add(2).cast()),
+                used: Row::new(device.add(4).cast(), n),
+                avail_event: Shared::new(device.add(4 + 8 * n).cast()),
+                written: vec![NOTHING; n].into(),
+                offered: 0,
+                published: 0,
+                taken: 0,
+                seen: 0,
+                mask: size - 1,
+                run: Run::default(),
+                in_order,
+                event_idx,
+                lanes: PhantomData,
+            }
+        }
+    }
+
+    /// Puts a chain's head into the available ring at position `at`.
+    #[inline(always)]
+    fn announce(&mut self, at: u16, id: u16) {
+        let slot = usize::from(at & self.mask);
+        if let (Some(written), Some(place)) = (self.written.get_mut(slot), self.avail.get(slot))
+            && *written != id
+        {
+            *written = id;
+            place.store(id, Relaxed);
+        }
+    }
+
+    /// The same for a step, where the ring does not end inside it.
+    #[inline(always)]
+    fn announce_step(&mut self, at: u16, ids: [u16; STEP]) {
+        let slot = usize::from(at & self.mask);
+        if self.written.get(slot..slot + STEP).is_none_or(|written| written != ids) {
+            (0..STEP).for_each(|k| self.announce(at.wrapping_add(k as u16), ids[k]));
+        }
+    }
+
+    /// Writes the descriptors of a chain from the last to the first.
+    fn write_chain(&self, chain: &[Segment]) {
+        let mut next = 0;
+        for (k, segment) in chain.iter().enumerate().rev() {
+            let id = self.ledger.id(self.ledger.after(self.ledger.head(), k as u16));
+            let more = if k + 1 < chain.len() { DESC_F_NEXT } else { 0 };
+            if let Some([addr, rest]) = self.desc.window(2 * usize::from(id)) {
+                addr.store(segment.addr, Relaxed);
+                let flags = u64::from(segment.flags | more) << 32;
+                rest.store(u64::from(segment.len) | flags | u64::from(next) << 48, Relaxed);
+            }
+            next = id;
+        }
+    }
+}
+
+impl<L: Lanes> Ring for SplitRing<L> {
+    fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    #[inline(always)]
+    fn offer_step(&mut self, step: &OfferStep) -> bool {
+        let Some(ids) = self.ledger.head_step() else { return false };
+        let first = ids[0];
+        let in_a_row = ids == std::array::from_fn(|k| first.wrapping_add(k as u16));
+        let Some(words) = self.desc.window(2 * usize::from(first)).filter(|_| in_a_row) else { return false };
+        L::offer_split(words, step);
+        self.announce_step(self.offered, ids);
+        self.ledger.lend_step(&step.cookies, step.plain);
+        self.offered = self.offered.wrapping_add(STEP as u16);
+        true
+    }
+
+    fn offer(&mut self, chain: &[Segment], cookie: Cookie, plain: bool) -> bool {
+        if chain.is_empty() || chain.len() > usize::from(self.ledger.free()) {
+            return false;
+        }
+        self.write_chain(chain);
+        self.announce(self.offered, self.ledger.next_id());
+        self.ledger.lend(chain.len() as u16, cookie, plain);
+        self.offered = self.offered.wrapping_add(1);
+        true
+    }
+
+    #[inline(always)]
+    fn publish(&mut self) -> bool {
+        let (old, new) = (self.published, self.offered);
+        if old == new {
+            return false;
+        }
+        // [avail] pairs with the device's acquire of the index: descriptors and ring before it (2.7.13.3).
+        self.avail_idx.store(new, Release);
+        self.published = new;
+        // [kick] the index before the look at whether the device sleeps; the device asks for kicks, fences, and
+        // looks at the index (2.7.13.4.1). One of us sees the other's write.
+        fence(SeqCst);
+        if self.event_idx {
+            need_event(self.avail_event.load(Relaxed), new, old)
+        } else {
+            self.used_flags.load(Relaxed) & USED_F_NO_NOTIFY == 0
+        }
+    }
+
+    #[inline(always)]
+    fn poll(&mut self) -> Result<(), Lie> {
+        // [used] pairs with the device's release of the index: elements and frames are there.
+        let seen = self.used_idx.load(Acquire);
+        if seen.wrapping_sub(self.taken) > self.published.wrapping_sub(self.taken) {
+            return Err(Lie::UsedIndex);
+        }
+        self.seen = seen;
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn used_step(&self) -> Option<[u32; STEP]> {
+        if self.seen.wrapping_sub(self.taken) < STEP as u16 || self.run.is_on() {
+            return None;
+        }
+        let elements = self.used.window(usize::from(self.taken & self.mask))?;
+        L::used_split(elements, self.ledger.tail_step()?)
+    }
+
+    #[inline(always)]
+    fn consume_step(&mut self) {
+        self.ledger.release_step();
+        self.taken = self.taken.wrapping_add(STEP as u16);
+    }
+
+    #[inline(always)]
+    fn take_step(&mut self) -> bool {
+        let used = self.used_step().is_some();
+        if used {
+            self.consume_step();
+        }
+        used
+    }
+
+    fn take(&mut self) -> Result<Option<(Cookie, Used, bool)>, Lie> {
+        if self.run.is_on() {
+            if self.seen == self.taken {
+                return Err(Lie::Order);
+            }
+            let used = self.run.next(&self.ledger)?;
+            self.taken = self.taken.wrapping_add(1);
+            return Ok(self.ledger.release().map(|(cookie, plain)| (cookie, used, plain)));
+        }
+        if self.seen == self.taken {
+            return Ok(None);
+        }
+        let Some(element) = self.used.get(usize::from(self.taken & self.mask)) else { return Ok(None) };
+        let (id, len) = {
+            let word = element.load(Relaxed);
+            (word as u32, (word >> 32) as u32)
+        };
+        if self.ledger.tail_span() == 0 || id != u32::from(self.ledger.id(self.ledger.tail())) {
+            let id = u16::try_from(id).map_err(|_| Lie::UsedId)?;
+            if self.in_order {
+                self.run = Run::begin(&self.ledger, id, len)?;
+                return self.take();
+            }
+            if !self.ledger.bring_forward(id) {
+                return Err(Lie::UsedId);
+            }
+        }
+        self.taken = self.taken.wrapping_add(1);
+        Ok(self.ledger.release().map(|(cookie, plain)| (cookie, Used::Bytes(len), plain)))
+    }
+
+    fn has_used(&self) -> bool {
+        self.used_idx.load(Acquire) != self.taken
+    }
+
+    fn set_calls(&mut self, on: bool) {
+        if self.event_idx {
+            // Off: an event that has just passed is reached again only after 2^16 buffers.
+            self.used_event.store(if on { self.taken } else { self.taken.wrapping_sub(1) }, Relaxed);
+        } else {
+            self.avail_flags.store(if on { 0 } else { AVAIL_F_NO_INTERRUPT }, Relaxed);
+        }
+        // [call] our wish before the look at the used index that follows; pairs with the device's fence between
+        // its used index and its look at our wish (2.7.7.2).
+        fence(SeqCst);
+    }
+
+    fn base(&self) -> u32 {
+        u32::from(self.taken)
+    }
+
+    fn untouched(&self, base: u32) -> Option<u16> {
+        let (left, begun) = (self.published.wrapping_sub(base as u16), (base as u16).wrapping_sub(self.taken));
+        let outstanding = self.published.wrapping_sub(self.taken);
+        (base <= 0xffff && left <= outstanding && begun <= outstanding).then_some(left)
+    }
+}
