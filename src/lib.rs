@@ -4,6 +4,7 @@ pub mod backend;
 pub mod buf;
 pub mod error;
 pub mod mem;
+pub mod net;
 pub mod ring;
 pub mod spec;
 pub mod sys;

@@ -93,6 +93,9 @@ pub trait Ring {
     /// Takes one used chain, whichever it is: afterwards it is the one that was the oldest in the ledger.
     fn take(&mut self) -> Result<Option<(Cookie, Used, bool)>, Lie>;
 
+    /// Takes the oldest chain whether it is used or not. Only for a device that has stopped.
+    fn surrender(&mut self) -> Option<(Cookie, bool)>;
+
     /// Whether something is used, without taking it.
     fn has_used(&self) -> bool;
 

@@ -221,6 +221,10 @@ impl<L: Lanes> Ring for PackedRing<L> {
         Ok(self.release(Used::Bytes(len)))
     }
 
+    fn surrender(&mut self) -> Option<(Cookie, bool)> {
+        self.ledger.release()
+    }
+
     fn has_used(&self) -> bool {
         // [used] pairs with the device's release of the flags: length, id and frame are there.
         let meta = self.meta(self.ledger.tail()).map_or(0, |m| m.load(Acquire));

@@ -234,6 +234,10 @@ impl<L: Lanes> Ring for SplitRing<L> {
         Ok(self.ledger.release().map(|(cookie, plain)| (cookie, Used::Bytes(len), plain)))
     }
 
+    fn surrender(&mut self) -> Option<(Cookie, bool)> {
+        self.ledger.release()
+    }
+
     fn has_used(&self) -> bool {
         self.used_idx.load(Acquire) != self.taken
     }

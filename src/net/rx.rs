@@ -1,0 +1,364 @@
+//! THE receive burst.
+//!
+//! Buffers are offered one descriptor each. The device's header is written behind the headroom, and the frame
+//! follows it, so that header and beginning of the frame share a cache line. Four used buffers that are as
+//! expected, in order and a whole ordinary frame each, are taken in a step; everything else (merged frames,
+//! offloads, another order, lies) goes one by one through [`RxQueue::receive_one`].
+
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+
+use super::header::{self, BadHeader};
+use super::stats::Board;
+use super::{Framing, SHORTEST_FRAME, vlan};
+use crate::buf::MbufRef;
+use crate::buf::mbuf::rearm;
+use crate::buf::source::{BULK, Source};
+use crate::ring::{Lie, OfferStep, Ring, STEP, Segment, Used};
+use crate::spec::net::NetHdr;
+use crate::spec::ring::DESC_F_WRITE;
+use crate::spec::virtio::Features;
+use crate::sys::eventfd::Bell;
+
+/// Buffers that one burst takes from the device at most, whatever they are: a burst must end.
+const MOST: usize = 1024;
+/// Bulks of buffers that one burst offers at most.
+const REFILLS: usize = 4;
+
+/// What a receive queue is to do besides receiving.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RxOptions {
+    /// Port number for the mbufs.
+    pub port: u16,
+    /// Take VLAN tags out of frames.
+    pub vlan_strip: bool,
+    /// Keep the opt-in counters.
+    pub sort: bool,
+}
+
+/// A frame of several buffers of which some are still to come, from this burst or a later one.
+#[derive(Debug)]
+struct Merge {
+    head: MbufRef,
+    last: MbufRef,
+    left: u16,
+    header: NetHdr,
+}
+
+/// A receive queue.
+#[derive(Debug)]
+pub struct RxQueue<R> {
+    ring: R,
+    source: Source,
+    features: Features,
+    framing: Framing,
+    /// First words of the mbuf of a buffer with a header, and of one without.
+    first: u64,
+    rest: u64,
+    headroom: u16,
+    /// Bytes offered of each buffer.
+    room: u32,
+    /// Shortest used length of an ordinary frame.
+    shortest: u32,
+    /// Whether headers can say anything that matters.
+    look: bool,
+    options: RxOptions,
+    /// Buffers offered at a time.
+    bulk: u16,
+    linear: Option<(u64, u64)>,
+    merge: Option<Merge>,
+    board: Arc<Board>,
+    kick: Arc<Bell>,
+}
+
+impl<R: Ring> RxQueue<R> {
+    /// A queue over a fresh ring, with no buffers offered yet.
+    pub fn new(
+        ring: R,
+        source: Source,
+        features: Features,
+        options: RxOptions,
+        board: Arc<Board>,
+        kick: Arc<Bell>,
+    ) -> Self {
+        let framing = Framing::new(features);
+        let (buf_len, headroom) = source.room();
+        let offloads = Features::GUEST_CSUM | Features::HASH_REPORT;
+        Self {
+            features,
+            framing,
+            first: rearm(headroom + framing.hdr_len, options.port),
+            rest: rearm(headroom, options.port),
+            headroom,
+            room: u32::from(buf_len.saturating_sub(headroom)),
+            shortest: u32::from(framing.hdr_len) + SHORTEST_FRAME,
+            look: framing.mergeable || features.intersects(offloads),
+            options,
+            bulk: (ring.ledger().size() / 4).clamp(1, BULK as u16),
+            linear: source.linear(),
+            merge: None,
+            ring,
+            source,
+            board,
+            kick,
+        }
+    }
+
+    /// Receives up to as many frames as there are places; how many.
+    #[inline]
+    pub fn burst(&mut self, out: &mut [MaybeUninit<MbufRef>]) -> usize {
+        if self.board.is_broken() {
+            return 0;
+        }
+        let mut n = 0;
+        if let Err(lie) = self.ring.poll().and_then(|()| self.receive(out, &mut n)) {
+            self.board.set_broken(lie);
+        }
+        self.board.counters.packets.add(n as u64);
+        self.refill();
+        n
+    }
+
+    /// Fills `out` from its beginning; `n` is how far.
+    #[inline(always)]
+    fn receive(&mut self, out: &mut [MaybeUninit<MbufRef>], n: &mut usize) -> Result<(), Lie> {
+        let mut budget = MOST;
+        loop {
+            while let Some(places) = out.get_mut(*n..).and_then(<[_]>::first_chunk_mut)
+                && self.receive_step(places)
+            {
+                *n += STEP;
+            }
+            // Some of the next four are not there yet or not ordinary: one by one, then steps again.
+            for _ in 0..STEP {
+                let Some(place) = out.get_mut(*n) else { return Ok(()) };
+                let Some(m) = self.receive_one(&mut budget)? else { return Ok(()) };
+                place.write(m);
+                *n += 1;
+            }
+        }
+    }
+
+    /// Receives four ordinary frames, or none.
+    #[inline(always)]
+    fn receive_step(&mut self, places: &mut [MaybeUninit<MbufRef>; STEP]) -> bool {
+        if self.merge.is_some() {
+            return false;
+        }
+        let Some(lens) = self.ring.used_step() else { return false };
+        let Some(cookies) = self.ring.ledger().tail_cookies() else { return false };
+        // One comparison a length: too short wraps around to very long.
+        let longest = self.room - self.shortest;
+        if lens.iter().any(|len| len.wrapping_sub(self.shortest) > longest) {
+            return false;
+        }
+        // SAFETY: the ring shows buffers that it is about to release.
+        let buffers = cookies.map(|c| unsafe { MbufRef::from_cookie(c) });
+        if self.look && !buffers.iter().all(|m| self.is_ordinary(*m)) {
+            return false;
+        }
+        self.ring.consume_step();
+        let mut bytes = 0;
+        for k in 0..STEP {
+            let len = lens[k] - u32::from(self.framing.hdr_len);
+            buffers[k].receive(self.first, len);
+            places[k].write(buffers[k]);
+            bytes += u64::from(len);
+        }
+        self.board.counters.bytes.add(bytes);
+        if self.options.vlan_strip || self.options.sort {
+            buffers.iter().for_each(|m| self.finish(*m));
+        }
+        true
+    }
+
+    /// Where the device's header of an offered buffer is.
+    #[inline(always)]
+    fn header_of(&self, m: MbufRef) -> *mut u8 {
+        let begin = match self.linear {
+            Some((k, c)) => (m.as_ptr() as u64).wrapping_mul(k).wrapping_add(c) as *mut u8,
+            None => m.buf_addr().cast(),
+        };
+        begin.wrapping_add(usize::from(self.headroom))
+    }
+
+    #[inline(always)]
+    fn is_ordinary(&self, m: MbufRef) -> bool {
+        // SAFETY: the device wrote a header there, of 12 bytes when frames are merged; the buffer is ours again.
+        unsafe { header::is_ordinary(self.header_of(m), self.framing.mergeable) && !self.has_hash() }
+    }
+
+    #[inline(always)]
+    fn has_hash(&self) -> bool {
+        self.features.contains(Features::HASH_REPORT)
+    }
+
+    /// Receives one frame, whatever it is like.
+    #[inline(never)]
+    fn receive_one(&mut self, budget: &mut usize) -> Result<Option<MbufRef>, Lie> {
+        while *budget > 0 {
+            let Some((cookie, used, _)) = self.ring.take()? else { return Ok(None) };
+            *budget -= 1;
+            // SAFETY: the ring has just released it.
+            let m = unsafe { MbufRef::from_cookie(cookie) };
+            let len = match used {
+                Used::Bytes(len) => len,
+                Used::Whole => self.room,
+            };
+            if len > self.room {
+                self.source.put(&[m]);
+                return Err(Lie::Length);
+            }
+            let merge = match self.merge.take() {
+                None => self.begin(m, len)?,
+                Some(merge) => Self::go_on(merge, m, len, self.rest),
+            };
+            if merge.left > 0 {
+                self.merge = Some(merge);
+            } else if let Some(frame) = self.complete(&merge) {
+                return Ok(Some(frame));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first buffer of a frame.
+    fn begin(&mut self, m: MbufRef, len: u32) -> Result<Merge, Lie> {
+        let hdr_len = u32::from(self.framing.hdr_len);
+        m.receive(self.first, len.saturating_sub(hdr_len));
+        let mut header = NetHdr { num_buffers: 1, ..NetHdr::default() };
+        if len >= hdr_len {
+            // SAFETY: the buffer has room for a header, and is ours again.
+            header = unsafe { header::read(self.header_of(m), usize::from(self.framing.hdr_len)) };
+        }
+        let buffers = if self.framing.mergeable { header.num_buffers } else { 1 };
+        if buffers == 0 || buffers > self.ring.ledger().size() {
+            self.source.put(&[m]);
+            return Err(Lie::NumBuffers);
+        }
+        Ok(Merge { head: m, last: m, left: buffers - 1, header })
+    }
+
+    /// Another buffer of a frame.
+    fn go_on(merge: Merge, m: MbufRef, len: u32, rest: u64) -> Merge {
+        m.receive(rest, len);
+        merge.last.set_next(Some(m));
+        merge.head.set_nb_segs(merge.head.nb_segs() + 1);
+        merge.head.set_pkt_len(merge.head.pkt_len() + len);
+        Merge { last: m, left: merge.left - 1, ..merge }
+    }
+
+    /// All buffers of a frame are there: the frame, if it is one.
+    fn complete(&mut self, merge: &Merge) -> Option<MbufRef> {
+        let frame = merge.head;
+        let counters = &self.board.counters;
+        if frame.pkt_len() < SHORTEST_FRAME {
+            counters.runt.add(1);
+        } else if let Err(BadHeader) = header::apply(&merge.header, frame, self.features) {
+            counters.bad_header.add(1);
+        } else {
+            counters.bytes.add(u64::from(frame.pkt_len()));
+            self.finish(frame);
+            return Some(frame);
+        }
+        self.source.free(frame);
+        None
+    }
+
+    /// What is done to each frame, if it was asked for.
+    fn finish(&self, m: MbufRef) {
+        if self.options.sort {
+            self.board.counters.sort(m);
+        }
+        if self.options.vlan_strip {
+            vlan::strip(m);
+        }
+    }
+
+    /// Offers free buffers to the device, and wakes it if it wants that.
+    #[inline]
+    pub fn refill(&mut self) {
+        let slots = self.bulk << u8::from(self.framing.own_descriptor);
+        for _ in 0..REFILLS {
+            if self.ring.ledger().free() < slots {
+                break;
+            }
+            let offered = self.offer_stock();
+            if offered < usize::from(self.bulk) {
+                self.board.counters.no_buffer.add(u64::from(offered == 0));
+                break;
+            }
+        }
+        if self.ring.publish() {
+            self.board.counters.kicks.add(1);
+            self.kick.ring();
+        }
+    }
+
+    /// Offers up to a bulk of buffers; how many.
+    #[inline]
+    fn offer_stock(&mut self) -> usize {
+        let (linear, headroom, room) = (self.linear, u64::from(self.headroom), self.room);
+        let addr = |m: MbufRef| match linear {
+            Some((k, c)) => (m.as_ptr() as u64).wrapping_mul(k).wrapping_add(c + headroom),
+            None => m.buf_addr() as u64 + headroom,
+        };
+        let stock = self.source.stock(usize::from(self.bulk));
+        let mut n = 0;
+        while let Some(&m) = stock.get(n) {
+            if let Some(step) = stock.get(n..).and_then(<[_]>::first_chunk::<STEP>)
+                && !self.framing.own_descriptor
+                && self.ring.offer_step(&OfferStep {
+                    addrs: step.map(addr),
+                    lens: [room; STEP],
+                    flags: DESC_F_WRITE,
+                    cookies: step.map(MbufRef::cookie),
+                    plain: true,
+                })
+            {
+                n += STEP;
+            } else if Self::offer_one(&mut self.ring, self.framing, addr(m), room, m) {
+                n += 1;
+            } else {
+                break;
+            }
+        }
+        self.source.taken(n);
+        n
+    }
+
+    fn offer_one(ring: &mut R, framing: Framing, addr: u64, room: u32, m: MbufRef) -> bool {
+        let hdr_len = u32::from(framing.hdr_len);
+        let segment = |addr, len| Segment { addr, len, flags: DESC_F_WRITE };
+        if framing.own_descriptor {
+            let chain = [segment(addr, hdr_len), segment(addr + u64::from(hdr_len), room - hdr_len)];
+            ring.offer(&chain, m.cookie(), true)
+        } else {
+            ring.offer(&[segment(addr, room)], m.cookie(), true)
+        }
+    }
+
+    /// Asks the device to call when there is something to receive; true when there is already.
+    pub fn set_calls(&mut self, on: bool) -> bool {
+        self.ring.set_calls(on);
+        on && self.ring.has_used()
+    }
+
+    /// The ring, for its position.
+    pub fn ring(&self) -> &R {
+        &self.ring
+    }
+
+    /// The device has stopped: all buffers go back to where they came from.
+    pub fn reclaim(&mut self) {
+        if let Some(merge) = self.merge.take() {
+            self.board.counters.lost.add(1);
+            self.source.free(merge.head);
+        }
+        while let Some((cookie, _)) = self.ring.surrender() {
+            // SAFETY: the ring has just released it.
+            self.source.put(&[unsafe { MbufRef::from_cookie(cookie) }]);
+        }
+        self.source.flush();
+    }
+}
