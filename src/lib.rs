@@ -2,6 +2,8 @@
 
 pub mod backend;
 pub mod buf;
+pub mod dev;
+pub mod device;
 pub mod error;
 pub mod mem;
 pub mod net;

@@ -4,7 +4,7 @@
 pub mod header;
 pub mod path;
 pub mod rx;
-mod send;
+pub(crate) mod send;
 pub mod stats;
 pub mod tx;
 pub mod vlan;

@@ -121,12 +121,21 @@ impl<R: Ring> TxQueue<R> {
             // One of the next four is not plain, or there are not four: one by one, then steps again.
             for _ in 0..STEP {
                 let Some(&packet) = packets.get(n) else { return n };
-                if self.send_one(packet) == Sent::Full {
+                if self.send_or_collect(packet) == Sent::Full {
                     self.board.counters.ring_full.add(1);
                     return n;
                 }
                 n += 1;
             }
+        }
+    }
+
+    /// Sends one packet. A chain may need more slots than were made free at the beginning of the burst: then all that
+    /// is done is collected first.
+    fn send_or_collect(&mut self, packet: MbufRef) -> Sent {
+        match self.send_one(packet) {
+            Sent::Full if self.collect(usize::MAX).is_ok_and(|collected| collected > 0) => self.send_one(packet),
+            sent => sent,
         }
     }
 

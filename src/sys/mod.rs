@@ -1,5 +1,6 @@
 //! Floor 1: the operating system. The only callers of libc and nix for I/O.
 
 pub mod eventfd;
+pub mod poll;
 pub mod shm;
 pub mod socket;

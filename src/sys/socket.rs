@@ -15,8 +15,9 @@ use nix::sys::socket::{
 
 use crate::error::{Error, Result};
 
-/// Room for file descriptors in one received message, above what any message of ours carries.
-const FD_ROOM: usize = 32;
+/// Room for file descriptors in one received message: the kernel's own limit (SCM_MAX_FD), since those for which there
+/// were no room would have been installed all the same, and nobody could close them.
+const FD_ROOM: usize = 253;
 /// Longest path of a Unix socket (`sun_path` less its final zero).
 pub const MAX_PATH: usize = 107;
 
@@ -38,12 +39,10 @@ impl Deadline {
 fn wait(fd: BorrowedFd<'_>, events: PollFlags, deadline: Deadline) -> std::result::Result<(), Errno> {
     loop {
         let left = deadline.left();
-        if left.is_zero() {
-            return Err(Errno::ETIMEDOUT);
-        }
-        // One millisecond is added so that the last poll does not round down to a busy loop.
-        let timeout = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(fd, events)], timeout) {
+        // Rounded up, so that the last poll is not a busy loop; a deadline that is over is worth one look.
+        let rounded = if left.is_zero() { left } else { left + Duration::from_millis(1) };
+        match poll(&mut [PollFd::new(fd, events)], PollTimeout::try_from(rounded).unwrap_or(PollTimeout::MAX)) {
+            Ok(0) if left.is_zero() => return Err(Errno::ETIMEDOUT),
             Ok(0) | Err(Errno::EINTR) => {}
             Ok(_) => return Ok(()),
             Err(e) => return Err(e),

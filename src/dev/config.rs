@@ -1,0 +1,587 @@
+//! What a device shall be: DPDK's device arguments under DPDK's names, and ours beside them.
+
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bitflags::bitflags;
+use nix::errno::Errno;
+
+use crate::error::{Error, Result};
+use crate::spec::ring::MAX_QUEUE_SIZE;
+use crate::spec::vhost_user::MAX_VRINGS;
+use crate::spec::virtio::Features;
+
+/// `path` of the device that is built into this library.
+pub const LOOPBACK: &str = "loopback";
+/// `speed` of a link of which nothing is known.
+pub const SPEED_UNKNOWN: u32 = u32::MAX;
+/// Link speeds in Mb/s that can be reported: those that DPDK has names for.
+pub const SPEEDS: [u32; 15] =
+    [10, 100, 1000, 2500, 5000, 10_000, 20_000, 25_000, 40_000, 50_000, 56_000, 100_000, 200_000, 400_000, 800_000];
+
+/// Queue pairs that can be asked for: vhost-user has one byte for a ring's index.
+const MAX_PAIRS: u16 = MAX_VRINGS / 2;
+/// Smallest queue: a frame takes two descriptors with devices that want its header in one of its own.
+const MIN_QUEUE_SIZE: u16 = 2;
+/// Longest wait that can be asked for: an hour.
+const MAX_TIMEOUT_MS: u32 = 3_600_000;
+/// Longest name of a network interface (`IFNAMSIZ` less its final zero).
+const MAX_IFACE: usize = 15;
+
+bitflags! {
+    /// Work on frames that is left to the device, or that its frames may still need when we receive them.
+    ///
+    /// The names of DPDK's ethdev offloads are given for comparison.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+    pub struct Offloads: u64 {
+        /// `csum`: the device computes TCP and UDP checksums (TX TCP_CKSUM, UDP_CKSUM).
+        const CSUM = 1 << 0;
+        /// `tso`: the device segments TCP (TX TCP_TSO).
+        const TSO = 1 << 1;
+        /// `uso`: the device segments UDP (TX UDP_TSO).
+        const USO = 1 << 2;
+        /// `rx_csum`: received frames carry a verdict on their checksum, or a part of it (RX TCP_CKSUM, UDP_CKSUM).
+        const RX_CSUM = 1 << 3;
+        /// `lro`: received TCP frames may be larger than the MTU (RX TCP_LRO).
+        const LRO = 1 << 4;
+        /// `rx_uso`: received UDP frames may be several in one.
+        const RX_USO = 1 << 5;
+        /// `vlan_strip`: VLAN tags are taken out of received frames (RX VLAN_STRIP). We do it; no device need know.
+        const VLAN_STRIP = 1 << 6;
+        /// `hash`: received frames carry the device's hash (RX RSS_HASH). The standard couples it to a control queue.
+        const HASH = 1 << 7;
+    }
+}
+
+impl Offloads {
+    /// The virtio features that these need, with the features that those require in turn (VIRTIO 5.1.3.1).
+    pub fn features(self) -> Features {
+        const TABLE: [(Offloads, Features); 7] = [
+            (Offloads::CSUM, Features::CSUM),
+            (Offloads::TSO, Features::CSUM.union(Features::HOST_TSO4).union(Features::HOST_TSO6)),
+            (Offloads::USO, Features::CSUM.union(Features::HOST_USO)),
+            (Offloads::RX_CSUM, Features::GUEST_CSUM),
+            (Offloads::LRO, Features::GUEST_CSUM.union(Features::GUEST_TSO4).union(Features::GUEST_TSO6)),
+            (Offloads::RX_USO, Features::GUEST_CSUM.union(Features::GUEST_USO4).union(Features::GUEST_USO6)),
+            (Offloads::HASH, Features::HASH_REPORT),
+        ];
+        TABLE.iter().filter(|(o, _)| self.contains(*o)).fold(Features::empty(), |all, (_, f)| all | *f)
+    }
+}
+
+/// What the built-in device does with frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// It returns them.
+    #[default]
+    Echo,
+    /// It takes them.
+    Sink,
+    /// It makes them.
+    Source,
+}
+
+impl Mode {
+    /// All modes, by name.
+    pub const NAMES: [(&str, Self); 3] = [("echo", Self::Echo), ("sink", Self::Sink), ("source", Self::Source)];
+}
+
+/// What a device shall be. [`Default`] is DPDK's default; [`parse`](Self::parse) changes it, and
+/// [`validate`](Self::validate) looks at the whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Socket of the back-end, or [`LOOPBACK`].
+    pub path: PathBuf,
+    /// MAC address; otherwise the device's, otherwise a random one.
+    pub mac: Option<[u8; 6]>,
+    /// A control queue is wanted.
+    pub cq: bool,
+    /// Queue pairs.
+    pub queues: u16,
+    /// Descriptors of each queue.
+    pub queue_size: u16,
+    /// Name of the network interface, with a kernel back-end.
+    pub iface: String,
+    /// We listen, the back-end connects.
+    pub server: bool,
+    /// Received frames may span several buffers.
+    pub mrg_rxbuf: bool,
+    /// Buffers may be used in order.
+    pub in_order: bool,
+    /// Packed virtqueues are wanted.
+    pub packed_vq: bool,
+    /// Vector code is wanted.
+    pub vectorized: bool,
+    /// Link speed to report in Mb/s, or [`SPEED_UNKNOWN`].
+    pub speed: u32,
+    /// Kick and call thresholds by ring index may be used.
+    pub event_idx: bool,
+    /// Tables of descriptors may be used.
+    pub indirect: bool,
+    /// Memory in huge pages when there are any.
+    pub huge: bool,
+    /// Longest wait for the back-end, in milliseconds.
+    pub timeout_ms: u32,
+    /// What the built-in device does; for no other.
+    pub mode: Option<Mode>,
+    /// Offloads that are wanted.
+    pub offloads: Offloads,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            path: PathBuf::new(),
+            mac: None,
+            cq: false,
+            queues: 1,
+            queue_size: 256,
+            iface: String::new(),
+            server: false,
+            mrg_rxbuf: true,
+            in_order: true,
+            packed_vq: false,
+            vectorized: false,
+            speed: SPEED_UNKNOWN,
+            event_idx: true,
+            indirect: true,
+            huge: true,
+            timeout_ms: 10_000,
+            mode: None,
+            offloads: Offloads::empty(),
+        }
+    }
+}
+
+type Set = fn(&mut Config, &Given<'_>) -> Result<()>;
+
+/// Every option that there is: the parser, and the list in its complaint, are this table.
+const OPTIONS: [(&str, Set); 25] = [
+    ("path", |c, g| g.path(&mut c.path)),
+    ("mac", |c, g| g.mac(&mut c.mac)),
+    ("cq", |c, g| g.switch(&mut c.cq)),
+    ("queues", |c, g| g.number(&mut c.queues, 1..=MAX_PAIRS, "queue pairs")),
+    ("queue_size", |c, g| g.number(&mut c.queue_size, MIN_QUEUE_SIZE..=MAX_QUEUE_SIZE, "descriptors")),
+    ("iface", |c, g| g.iface(&mut c.iface)),
+    ("server", |c, g| g.switch(&mut c.server)),
+    ("mrg_rxbuf", |c, g| g.switch(&mut c.mrg_rxbuf)),
+    ("in_order", |c, g| g.switch(&mut c.in_order)),
+    ("packed_vq", |c, g| g.switch(&mut c.packed_vq)),
+    ("vectorized", |c, g| g.switch(&mut c.vectorized)),
+    ("speed", |c, g| g.speed(&mut c.speed)),
+    ("event_idx", |c, g| g.switch(&mut c.event_idx)),
+    ("indirect", |c, g| g.switch(&mut c.indirect)),
+    ("huge", |c, g| g.switch(&mut c.huge)),
+    ("timeout_ms", |c, g| g.number(&mut c.timeout_ms, 1..=MAX_TIMEOUT_MS, "milliseconds")),
+    ("mode", |c, g| g.mode(&mut c.mode)),
+    ("csum", |c, g| g.offload(&mut c.offloads, Offloads::CSUM)),
+    ("tso", |c, g| g.offload(&mut c.offloads, Offloads::TSO)),
+    ("uso", |c, g| g.offload(&mut c.offloads, Offloads::USO)),
+    ("rx_csum", |c, g| g.offload(&mut c.offloads, Offloads::RX_CSUM)),
+    ("lro", |c, g| g.offload(&mut c.offloads, Offloads::LRO)),
+    ("rx_uso", |c, g| g.offload(&mut c.offloads, Offloads::RX_USO)),
+    ("vlan_strip", |c, g| g.offload(&mut c.offloads, Offloads::VLAN_STRIP)),
+    ("hash", |c, g| g.offload(&mut c.offloads, Offloads::HASH)),
+];
+
+impl Config {
+    /// Reads options in the form of DPDK's device arguments: `path=/tmp/s,queues=2,packed_vq=1`.
+    ///
+    /// Numbers are decimal, or hexadecimal with `0x`; switches are 0 or 1; a value has no comma. Nothing changes
+    /// unless everything is right. Options not named keep their value, and no options at all are right too.
+    pub fn parse(&mut self, devargs: &str) -> Result<()> {
+        let mut config = self.clone();
+        let mut seen = Vec::new();
+        for item in devargs.split(',').filter(|_| !devargs.is_empty()) {
+            let Some((name, value)) = item.split_once('=') else {
+                return Err(Error::invalid(format!("\"{item}\" is no option: write name=value, with commas between")));
+            };
+            let Some((name, set)) = OPTIONS.iter().find(|(n, _)| *n == name) else {
+                let known = OPTIONS.map(|(n, _)| n).join(", ");
+                return Err(Error::invalid(format!("\"{name}\" is an unknown option; there are: {known}")));
+            };
+            if seen.contains(name) {
+                return Err(Error::invalid(format!("{item}: {name} is given twice; give it once")));
+            }
+            seen.push(*name);
+            set(&mut config, &Given { name, value })?;
+        }
+        *self = config;
+        Ok(())
+    }
+
+    /// Looks whether the fields can be, each alone and all together: whoever sets them without
+    /// [`parse`](Self::parse) has every check of it made here.
+    pub fn validate(&self) -> Result<()> {
+        within("queues", self.queues, 1..=MAX_PAIRS, "queue pairs")?;
+        within("queue_size", self.queue_size, MIN_QUEUE_SIZE..=MAX_QUEUE_SIZE, "descriptors")?;
+        within("timeout_ms", self.timeout_ms, 1..=MAX_TIMEOUT_MS, "milliseconds")?;
+        if self.speed != SPEED_UNKNOWN && !SPEEDS.contains(&self.speed) {
+            return Err(bad_speed(self.speed));
+        }
+        if let Some(mac) = self.mac {
+            unicast(mac)?;
+        }
+        self.queue_size_for_layout()?;
+        self.ways()
+    }
+
+    /// Longest wait for the back-end.
+    pub fn timeout(&self) -> Duration {
+        Duration::from_millis(self.timeout_ms.into())
+    }
+
+    /// Whether the device is the one built into this library.
+    pub fn is_loopback(&self) -> bool {
+        self.path.as_os_str() == LOOPBACK
+    }
+
+    fn queue_size_for_layout(&self) -> Result<()> {
+        let size = self.queue_size;
+        if self.packed_vq || size.is_power_of_two() {
+            return Ok(());
+        }
+        let above = size.next_power_of_two();
+        Err(Error::invalid(format!(
+            "queue_size={size}: a split queue has a power of two of descriptors, {} or {above} for example; \
+             packed_vq=1 takes any number up to {MAX_QUEUE_SIZE}",
+            above / 2
+        )))
+    }
+
+    /// Which way the device is reached, and what goes with that way only.
+    fn ways(&self) -> Result<()> {
+        let path = self.path.display();
+        if self.path.as_os_str().is_empty() {
+            let sentence = format!("path is missing: give the back-end's socket, path=/tmp/s, or path={LOOPBACK}");
+            return Err(Error::invalid(sentence));
+        }
+        // A socket may well lie in /dev/shm.
+        if self.path.starts_with("/dev") && !self.path.starts_with("/dev/shm") {
+            let sentence = format!(
+                "path={path}: devices of the kernel (vhost-net, vDPA) are not in this release; give the path of a \
+                 vhost-user socket"
+            );
+            return Err(Error::new(Errno::ENOTSUP, sentence));
+        }
+        if self.server {
+            let sentence = "server=1: to listen for the back-end is not in this release; let the back-end listen and \
+                            leave server=0";
+            return Err(Error::new(Errno::ENOTSUP, sentence));
+        }
+        if !self.iface.is_empty() {
+            return Err(Error::invalid(format!(
+                "iface={}: only a device of the kernel has a network interface to name; path={path} has none",
+                self.iface
+            )));
+        }
+        if self.mode.is_some() && !self.is_loopback() {
+            return Err(Error::invalid(format!("mode: only path={LOOPBACK} has modes, path={path} has none")));
+        }
+        Ok(())
+    }
+}
+
+/// An option as it was given.
+struct Given<'a> {
+    name: &'a str,
+    value: &'a str,
+}
+
+impl Given<'_> {
+    fn bad(&self, allowed: impl std::fmt::Display) -> Error {
+        let Self { name, value } = self;
+        match value.is_empty() {
+            true => Error::invalid(format!("{name}= has no value: {allowed}")),
+            false => Error::invalid(format!("{name}={value}: {allowed}")),
+        }
+    }
+
+    fn switch(&self, to: &mut bool) -> Result<()> {
+        *to = match self.value {
+            "0" => false,
+            "1" => true,
+            _ => return Err(self.bad("it is a switch, 0 or 1")),
+        };
+        Ok(())
+    }
+
+    fn offload(&self, to: &mut Offloads, which: Offloads) -> Result<()> {
+        let mut on = false;
+        self.switch(&mut on)?;
+        to.set(which, on);
+        Ok(())
+    }
+
+    fn number<T: TryFrom<u64> + Into<u64> + Copy>(
+        &self,
+        to: &mut T,
+        allowed: RangeInclusive<T>,
+        unit: &str,
+    ) -> Result<()> {
+        let (first, last) = ((*allowed.start()).into(), (*allowed.end()).into());
+        *to = integer(self.value)
+            .filter(|n| (first..=last).contains(n))
+            .and_then(|n| T::try_from(n).ok())
+            .ok_or_else(|| self.bad(format_args!("it is a number of {unit}, {first} to {last}")))?;
+        Ok(())
+    }
+
+    fn speed(&self, to: &mut u32) -> Result<()> {
+        if self.value == "unknown" {
+            *to = SPEED_UNKNOWN;
+            return Ok(());
+        }
+        let speed = integer(self.value).and_then(|n| u32::try_from(n).ok());
+        *to = speed.filter(|n| *n == SPEED_UNKNOWN || SPEEDS.contains(n)).ok_or_else(|| bad_speed(self.value))?;
+        Ok(())
+    }
+
+    fn mac(&self, to: &mut Option<[u8; 6]>) -> Result<()> {
+        let mac = mac(self.value).ok_or_else(|| self.bad("it is six bytes, 52:54:00:12:34:56 for example"))?;
+        unicast(mac)?;
+        *to = Some(mac);
+        Ok(())
+    }
+
+    fn mode(&self, to: &mut Option<Mode>) -> Result<()> {
+        let mode = Mode::NAMES.iter().find(|(name, _)| *name == self.value);
+        *to = Some(mode.ok_or_else(|| self.bad("it is one of echo, sink, source"))?.1);
+        Ok(())
+    }
+
+    fn path(&self, to: &mut PathBuf) -> Result<()> {
+        if self.value.is_empty() {
+            return Err(self.bad(format_args!("it is the back-end's socket, /tmp/s for example, or {LOOPBACK}")));
+        }
+        *to = PathBuf::from(self.value);
+        Ok(())
+    }
+
+    fn iface(&self, to: &mut String) -> Result<()> {
+        if !(1..=MAX_IFACE).contains(&self.value.len()) {
+            return Err(self.bad(format_args!("it is the name of a network interface, 1 to {MAX_IFACE} bytes")));
+        }
+        *to = self.value.to_owned();
+        Ok(())
+    }
+}
+
+/// A number and nothing else: no sign, no space, no unit. A leading zero is refused, because DPDK takes it for octal.
+fn integer(text: &str) -> Option<u64> {
+    let (digits, radix) = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) => (digits, 16),
+        None if text.len() > 1 && text.starts_with('0') => return None,
+        None => (text, 10),
+    };
+    // `from_str_radix` would take a sign.
+    digits.bytes().all(|b| b.is_ascii_hexdigit()).then(|| u64::from_str_radix(digits, radix).ok())?
+}
+
+fn mac(text: &str) -> Option<[u8; 6]> {
+    let mut mac = [0; 6];
+    let mut parts = text.split(':');
+    for byte in &mut mac {
+        let part = parts.next().filter(|p| p.len() <= 2 && p.bytes().all(|b| b.is_ascii_hexdigit()))?;
+        *byte = u8::from_str_radix(part, 16).ok()?;
+    }
+    parts.next().is_none().then_some(mac)
+}
+
+fn unicast(mac: [u8; 6]) -> Result<()> {
+    let what = match mac {
+        [0, 0, 0, 0, 0, 0] => "no address",
+        [first, ..] if first & 1 == 1 => "a group of stations",
+        _ => return Ok(()),
+    };
+    let given = mac.map(|b| format!("{b:02x}")).join(":");
+    Err(Error::invalid(format!(
+        "mac={given}: that is {what}; the address of one station has an even first byte, 52:54:00:12:34:56 for example"
+    )))
+}
+
+fn within<T: PartialOrd + std::fmt::Display>(
+    name: &str,
+    value: T,
+    allowed: RangeInclusive<T>,
+    unit: &str,
+) -> Result<()> {
+    if allowed.contains(&value) {
+        return Ok(());
+    }
+    let (first, last) = (allowed.start(), allowed.end());
+    Err(Error::invalid(format!("{name}={value}: it is a number of {unit}, {first} to {last}")))
+}
+
+fn bad_speed(given: impl std::fmt::Display) -> Error {
+    let speeds = SPEEDS.map(|s| s.to_string()).join(", ");
+    Error::invalid(format!("speed={given}: it is unknown, or one of these in Mb/s: {speeds}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(devargs: &str) -> Result<Config> {
+        let mut config = Config::default();
+        config.parse(devargs)?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_dpdk() {
+        let c = parsed("path=/tmp/s").unwrap();
+        assert!(c.mrg_rxbuf && c.in_order && !c.packed_vq && !c.vectorized && !c.cq && !c.server);
+        assert_eq!((c.queues, c.queue_size, c.speed, c.mac), (1, 256, SPEED_UNKNOWN, None));
+        assert!(c.event_idx && c.indirect && c.huge && c.offloads.is_empty() && c.mode.is_none());
+        assert_eq!(c.timeout(), Duration::from_secs(10));
+    }
+
+    #[test]
+    fn every_option_reaches_its_field() {
+        let base = Config { path: "p".into(), ..Config::default() };
+        let rows: [(&str, Config); 31] = [
+            ("", base.clone()),
+            ("path=/tmp/x=y", Config { path: "/tmp/x=y".into(), ..base.clone() }),
+            ("path=/dev/shm/s", Config { path: "/dev/shm/s".into(), ..base.clone() }),
+            ("mac=52:54:00:ab:CD:1", Config { mac: Some([0x52, 0x54, 0, 0xab, 0xcd, 1]), ..base.clone() }),
+            ("cq=1", Config { cq: true, ..base.clone() }),
+            ("queues=128", Config { queues: 128, ..base.clone() }),
+            ("queues=0x10", Config { queues: 16, ..base.clone() }),
+            ("queue_size=2", Config { queue_size: 2, ..base.clone() }),
+            ("queue_size=32768", Config { queue_size: 32768, ..base.clone() }),
+            ("packed_vq=1,queue_size=255", Config { packed_vq: true, queue_size: 255, ..base.clone() }),
+            ("queue_size=1025,packed_vq=1", Config { packed_vq: true, queue_size: 1025, ..base.clone() }),
+            ("server=0", base.clone()),
+            ("mrg_rxbuf=0", Config { mrg_rxbuf: false, ..base.clone() }),
+            ("in_order=0", Config { in_order: false, ..base.clone() }),
+            ("vectorized=1", Config { vectorized: true, ..base.clone() }),
+            ("speed=25000", Config { speed: 25_000, ..base.clone() }),
+            ("speed=unknown", base.clone()),
+            ("speed=0xffffffff", base.clone()),
+            ("event_idx=0", Config { event_idx: false, ..base.clone() }),
+            ("indirect=0", Config { indirect: false, ..base.clone() }),
+            ("huge=0", Config { huge: false, ..base.clone() }),
+            ("timeout_ms=1", Config { timeout_ms: 1, ..base.clone() }),
+            ("path=loopback,mode=sink", Config { path: LOOPBACK.into(), mode: Some(Mode::Sink), ..base.clone() }),
+            ("csum=1", Config { offloads: Offloads::CSUM, ..base.clone() }),
+            ("tso=1,csum=0", Config { offloads: Offloads::TSO, ..base.clone() }),
+            ("uso=1", Config { offloads: Offloads::USO, ..base.clone() }),
+            ("rx_csum=1", Config { offloads: Offloads::RX_CSUM, ..base.clone() }),
+            ("lro=1", Config { offloads: Offloads::LRO, ..base.clone() }),
+            ("rx_uso=1", Config { offloads: Offloads::RX_USO, ..base.clone() }),
+            ("vlan_strip=1", Config { offloads: Offloads::VLAN_STRIP, ..base.clone() }),
+            ("hash=1", Config { offloads: Offloads::HASH, ..base.clone() }),
+        ];
+        for (devargs, expected) in rows {
+            let mut config = base.clone();
+            config.parse(devargs).and_then(|()| config.validate()).unwrap_or_else(|e| panic!("{devargs}: {e}"));
+            assert_eq!(config, expected, "{devargs}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_option_value_and_cure() {
+        let rows = [
+            ("", "path is missing"),
+            ("queues=2", "path is missing"),
+            ("path=", "path= has no value"),
+            ("path=/tmp/s,", "\"\" is no option"),
+            ("path=/tmp/s,,cq=1", "\"\" is no option"),
+            ("path=/tmp/s,cq", "\"cq\" is no option: write name=value"),
+            ("path=/tmp/s, cq=1", "\" cq\" is an unknown option; there are: path, mac, cq,"),
+            ("path=/tmp/s,quues=2", "\"quues\" is an unknown option"),
+            ("path=/tmp/s,cq=1,cq=1", "cq is given twice"),
+            ("path=/tmp/s,path=/tmp/t", "path is given twice"),
+            ("path=/tmp/s,cq=2", "cq=2: it is a switch, 0 or 1"),
+            ("path=/tmp/s,cq=true", "cq=true: it is a switch"),
+            ("path=/tmp/s,lro=", "lro= has no value: it is a switch"),
+            ("path=/tmp/s,queues=0", "queues=0: it is a number of queue pairs, 1 to 128"),
+            ("path=/tmp/s,queues=129", "1 to 128"),
+            ("path=/tmp/s,queues=4x", "queues=4x"),
+            ("path=/tmp/s,queues=+4", "queues=+4"),
+            ("path=/tmp/s,queues=-1", "queues=-1"),
+            ("path=/tmp/s,queues=010", "queues=010"),
+            ("path=/tmp/s,queues= 2", "queues= 2"),
+            ("path=/tmp/s,queues=0x", "queues=0x:"),
+            ("path=/tmp/s,queues=0x+1", "queues=0x+1"),
+            ("path=/tmp/s,queues=65537", "queues=65537"),
+            ("path=/tmp/s,queues=18446744073709551617", "queues=18446744073709551617"),
+            ("path=/tmp/s,queue_size=1", "queue_size=1: it is a number of descriptors, 2 to 32768"),
+            ("path=/tmp/s,queue_size=32769,packed_vq=1", "2 to 32768"),
+            (
+                "path=/tmp/s,queue_size=300",
+                "queue_size=300: a split queue has a power of two of descriptors, 256 or 512",
+            ),
+            ("path=/tmp/s,timeout_ms=0", "timeout_ms=0: it is a number of milliseconds, 1 to"),
+            ("path=/tmp/s,timeout_ms=3600001", "timeout_ms=3600001"),
+            ("path=/tmp/s,speed=9", "speed=9: it is unknown, or one of these in Mb/s: 10, 100, 1000, 2500"),
+            ("path=/tmp/s,speed=10G", "speed=10G"),
+            ("path=/tmp/s,mac=zz:bad", "mac=zz:bad: it is six bytes"),
+            ("path=/tmp/s,mac=52:54:00:12:34", "six bytes"),
+            ("path=/tmp/s,mac=52:54:00:12:34:56:78", "six bytes"),
+            ("path=/tmp/s,mac=52:54:00:12:34:", "six bytes"),
+            ("path=/tmp/s,mac=52:54:00:12:34:+5", "six bytes"),
+            ("path=/tmp/s,mac=52:54:00:12:34:056", "six bytes"),
+            ("path=/tmp/s,mac=01:00:5e:00:00:01", "mac=01:00:5e:00:00:01: that is a group"),
+            ("path=/tmp/s,mac=ff:ff:ff:ff:ff:ff", "a group of stations"),
+            ("path=/tmp/s,mac=00:00:00:00:00:00", "that is no address"),
+            ("path=/tmp/s,mode=echo", "only path=loopback has modes"),
+            ("path=loopback,mode=eco", "mode=eco: it is one of echo, sink, source"),
+            ("path=/tmp/s,iface=tap0", "iface=tap0: only a device of the kernel"),
+            ("path=/tmp/s,iface=a-name-that-is-long", "1 to 15 bytes"),
+        ];
+        for (devargs, part) in rows {
+            let error = parsed(devargs).expect_err(devargs);
+            assert_eq!(error.errno(), Errno::EINVAL, "{devargs}");
+            assert!(error.to_string().contains(part), "{devargs}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_made_yet_is_another_error() {
+        for devargs in ["path=/dev/vhost-net,iface=tap0", "path=/dev/vhost-vdpa-0", "path=/tmp/s,server=1"] {
+            let error = parsed(devargs).expect_err(devargs);
+            assert_eq!(error.errno(), Errno::ENOTSUP, "{devargs}: {error}");
+            assert!(error.to_string().contains("not in this release"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_bad_line_changes_nothing() {
+        let mut config = Config::default();
+        assert!(config.parse("path=/tmp/s,queues=2,mrg_rxbuf=3").is_err());
+        assert_eq!(config, Config::default());
+    }
+
+    #[test]
+    fn fields_that_were_set_by_hand_are_checked_too() {
+        let good = Config { path: "/tmp/s".into(), ..Config::default() };
+        let bad = [
+            Config { queues: 0, ..good.clone() },
+            Config { queues: 129, ..good.clone() },
+            Config { queue_size: 0, ..good.clone() },
+            Config { queue_size: u16::MAX, packed_vq: true, ..good.clone() },
+            Config { timeout_ms: 0, ..good.clone() },
+            Config { speed: 12, ..good.clone() },
+            Config { mac: Some([1; 6]), ..good.clone() },
+        ];
+        good.validate().unwrap();
+        for config in bad {
+            assert_eq!(config.validate().expect_err(&format!("{config:?}")).errno(), Errno::EINVAL);
+        }
+    }
+
+    #[test]
+    fn offloads_bring_the_features_that_they_depend_on() {
+        let f = |o: Offloads| o.features();
+        assert_eq!(f(Offloads::TSO), Features::CSUM | Features::HOST_TSO4 | Features::HOST_TSO6);
+        assert_eq!(f(Offloads::LRO), Features::GUEST_CSUM | Features::GUEST_TSO4 | Features::GUEST_TSO6);
+        assert_eq!(f(Offloads::RX_USO), Features::GUEST_CSUM | Features::GUEST_USO4 | Features::GUEST_USO6);
+        assert_eq!(f(Offloads::USO | Offloads::RX_CSUM), Features::CSUM | Features::HOST_USO | Features::GUEST_CSUM);
+        assert_eq!(f(Offloads::HASH | Offloads::VLAN_STRIP), Features::HASH_REPORT);
+        assert_eq!(f(Offloads::empty()), Features::empty());
+    }
+}

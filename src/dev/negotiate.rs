@@ -1,0 +1,127 @@
+//! Which features we want, which we get, and why not the others.
+
+use super::config::{Config, Offloads};
+use crate::error::{Error, Result};
+use crate::spec::virtio::Features;
+
+/// All features that this driver can drive. The transport's own bit 30 is the back-end's business.
+pub const SUPPORTED: Features = Features::CSUM
+    .union(Features::GUEST_CSUM)
+    .union(Features::MTU)
+    .union(Features::MAC)
+    .union(Features::GUEST_TSO4)
+    .union(Features::GUEST_TSO6)
+    .union(Features::GUEST_ECN)
+    .union(Features::HOST_TSO4)
+    .union(Features::HOST_TSO6)
+    .union(Features::HOST_ECN)
+    .union(Features::MRG_RXBUF)
+    .union(Features::STATUS)
+    .union(Features::MQ)
+    .union(Features::ANY_LAYOUT)
+    .union(Features::INDIRECT_DESC)
+    .union(Features::EVENT_IDX)
+    .union(Features::VERSION_1)
+    .union(Features::RING_PACKED)
+    .union(Features::IN_ORDER)
+    .union(Features::GUEST_USO4)
+    .union(Features::GUEST_USO6)
+    .union(Features::HOST_USO)
+    .union(Features::HASH_REPORT)
+    .union(Features::GUEST_HDRLEN);
+
+/// What each feature cannot do without (VIRTIO 5.1.3.1, 6; the last two lines are bits above 31, which legacy
+/// devices do not have).
+const NEEDS: [(Features, Features); 12] = [
+    (Features::GUEST_TSO4, Features::GUEST_CSUM),
+    (Features::GUEST_TSO6, Features::GUEST_CSUM),
+    (Features::GUEST_ECN, Features::GUEST_TSO4.union(Features::GUEST_TSO6)),
+    (Features::GUEST_USO4, Features::GUEST_CSUM),
+    (Features::GUEST_USO6, Features::GUEST_CSUM),
+    (Features::HOST_TSO4, Features::CSUM),
+    (Features::HOST_TSO6, Features::CSUM),
+    (Features::HOST_ECN, Features::HOST_TSO4.union(Features::HOST_TSO6)),
+    (Features::HOST_USO, Features::CSUM),
+    (Features::GUEST_HDRLEN, Features::VERSION_1),
+    (Features::HASH_REPORT, Features::VERSION_1),
+    (Features::RING_PACKED.union(Features::IN_ORDER), Features::VERSION_1),
+];
+
+/// The features that a configuration asks for.
+pub fn wanted(config: &Config) -> Features {
+    let always = Features::VERSION_1 | Features::ANY_LAYOUT | Features::MAC | Features::MTU | Features::STATUS;
+    let mut wanted = always | config.offloads.features();
+    wanted.set(Features::MRG_RXBUF, config.mrg_rxbuf);
+    wanted.set(Features::IN_ORDER, config.in_order);
+    wanted.set(Features::RING_PACKED, config.packed_vq);
+    wanted.set(Features::EVENT_IDX, config.event_idx);
+    wanted.set(Features::INDIRECT_DESC, config.indirect);
+    wanted.set(Features::MQ, config.queues > 1);
+    wanted.set(Features::HOST_ECN, config.offloads.contains(Offloads::TSO));
+    wanted.set(Features::GUEST_ECN, config.offloads.contains(Offloads::LRO));
+    // hdr_len is always exact here.
+    wanted.set(Features::GUEST_HDRLEN, config.offloads.intersects(Offloads::TSO | Offloads::USO));
+    wanted
+}
+
+/// What comes of it with a device that offers these; each feature that was wanted and is not had is logged.
+pub fn agree(wanted: Features, offered: Features) -> Features {
+    let mut agreed = wanted & offered & SUPPORTED;
+    for lost in (wanted & SUPPORTED & !offered).iter_names() {
+        log::info!("no {}: the device does not offer it", lost.0);
+    }
+    // Dependencies are at most two deep (ECN needs TSO needs CSUM).
+    for _ in 0..2 {
+        for (feature, needs) in NEEDS {
+            if agreed.intersects(feature) && !agreed.intersects(needs) {
+                log::info!("no {:?}: it needs {needs:?}, which the device does not offer", agreed & feature);
+                agreed &= !feature;
+            }
+        }
+    }
+    agreed
+}
+
+/// Looks whether a choice of the caller's can be.
+pub fn check(chosen: Features, offered: Features) -> Result<()> {
+    let refuse = |which: Features, why: &str| Err(Error::invalid(format!("features {:#x} {why}", which.bits())));
+    if !(chosen & !offered).is_empty() {
+        return refuse(chosen & !offered, "are not offered by the device");
+    }
+    if !(chosen & !SUPPORTED).is_empty() {
+        return refuse(chosen & !SUPPORTED, "are not supported by this driver");
+    }
+    for (feature, needs) in NEEDS {
+        if chosen.intersects(feature) && !chosen.intersects(needs) {
+            return refuse(chosen & feature, &format!("need one of {:#x} as well", needs.bits()));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_dpdks() {
+        let all = agree(wanted(&Config::default()), Features::all());
+        assert!(all.contains(Features::MRG_RXBUF | Features::IN_ORDER | Features::VERSION_1));
+        assert!(!all.intersects(Features::RING_PACKED | Features::CSUM | Features::GUEST_CSUM | Features::MQ));
+    }
+
+    #[test]
+    fn what_a_feature_needs_decides() {
+        let mut config = Config::default();
+        config.parse("packed_vq=1,tso=1,lro=1").unwrap();
+        let legacy = agree(wanted(&config), Features::all() & !Features::VERSION_1);
+        assert!(!legacy.intersects(Features::RING_PACKED | Features::IN_ORDER));
+        let plain = agree(wanted(&config), Features::all() & !Features::CSUM);
+        assert!(!plain.intersects(Features::HOST_TSO4 | Features::HOST_TSO6 | Features::HOST_ECN));
+        assert!(plain.contains(Features::GUEST_TSO4 | Features::GUEST_ECN));
+        assert!(check(plain, Features::all()).is_ok());
+        assert!(check(Features::HOST_TSO4, Features::all()).is_err());
+        assert!(check(Features::CSUM, Features::GUEST_CSUM).is_err());
+        assert!(check(Features::NOTIFY_ON_EMPTY, Features::all()).is_err());
+    }
+}
