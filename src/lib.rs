@@ -2,6 +2,7 @@
 
 pub mod backend;
 pub mod buf;
+pub mod capi;
 pub mod dev;
 pub mod device;
 pub mod error;

@@ -1,9 +1,10 @@
-//! The packet buffer's descriptor, laid out as DPDK's `struct rte_mbuf` (21.11 to 26.x, x86-64, with IOVA field).
+//! A packet buffer: its flags, and the handle by which it is owned.
 
 use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 
+pub use super::layout::Mbuf;
 use crate::ring::Cookie;
 
 /// `ol_flags` as DPDK numbers them.
@@ -51,59 +52,9 @@ pub mod ptype {
 /// Default room in front of a frame.
 pub const HEADROOM: u16 = 128;
 
-/// A packet buffer's descriptor. The data of pools made here lie elsewhere: only they are shared with the device.
-#[repr(C, align(64))]
-#[derive(Debug)]
-pub struct Mbuf {
-    /// First byte of the buffer.
-    pub buf_addr: *mut c_void,
-    /// Not used here; DPDK's bus address.
-    pub buf_iova: u64,
-    /// Where the data begin in the buffer.
-    pub data_off: u16,
-    /// Owners of the buffer; access is atomic.
-    pub refcnt: AtomicU16,
-    /// Segments of the packet (in the first of them).
-    pub nb_segs: u16,
-    /// Port it came in by.
-    pub port: u16,
-    /// Offload flags.
-    pub ol_flags: u64,
-    /// What the packet is made of.
-    pub packet_type: u32,
-    /// Bytes of the packet, all segments (in the first of them).
-    pub pkt_len: u32,
-    /// Bytes of data in this segment.
-    pub data_len: u16,
-    /// VLAN tag that was stripped or is to be inserted.
-    pub vlan_tci: u16,
-    /// Hash of the packet, with RX_RSS_HASH.
-    pub hash_rss: u32,
-    /// Not used here.
-    pub hash_hi: u32,
-    /// Not used here.
-    pub vlan_tci_outer: u16,
-    /// Bytes of the buffer.
-    pub buf_len: u16,
-    /// Pool the buffer belongs to.
-    pub pool: *mut c_void,
-    /// Next segment of the packet.
-    pub next: *mut Mbuf,
-    /// Lengths for transmit offloads: l2_len 7 bits, l3_len 9, l4_len 8, tso_segsz 16, outer_l3_len 9, outer_l2_len 7.
-    pub tx_offload: u64,
-    /// Not used here.
-    pub shinfo: *mut c_void,
-    /// Bytes of the application's private area.
-    pub priv_size: u16,
-    /// Not used here.
-    pub timesync: u16,
-    /// Not used here.
-    pub dynfield: [u32; 9],
-}
-
 const _: () = {
     use std::mem::offset_of;
-    assert!(size_of::<Mbuf>() == 128 && align_of::<Mbuf>() == 64);
+    assert!(size_of::<Mbuf>() == 128);
     assert!(offset_of!(Mbuf, data_off) == 16 && offset_of!(Mbuf, ol_flags) == 24);
     assert!(offset_of!(Mbuf, packet_type) == 32 && offset_of!(Mbuf, pkt_len) == 36 && offset_of!(Mbuf, data_len) == 40);
     assert!(offset_of!(Mbuf, hash_rss) == 44 && offset_of!(Mbuf, buf_len) == 54 && offset_of!(Mbuf, pool) == 56);

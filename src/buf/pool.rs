@@ -68,7 +68,9 @@ struct Descriptors {
 
 impl Descriptors {
     fn new(count: usize) -> Result<Self> {
-        let layout = Layout::array::<Mbuf>(count).map_err(|_| Error::invalid("a pool of so many buffers cannot be"))?;
+        // Aligned as DPDK's are: a descriptor is two cache lines.
+        let layout = Layout::from_size_align(count * size_of::<Mbuf>(), 2 * 64)
+            .map_err(|_| Error::invalid("a pool of so many buffers cannot be"))?;
         // SAFETY: the layout is not of zero size: a pool has at least one buffer.
         let Some(first) = NonNull::new(unsafe { alloc_zeroed(layout) }) else { handle_alloc_error(layout) };
         Ok(Self { first: first.cast(), layout })
@@ -245,6 +247,15 @@ impl Pool {
 
     /// Gets as many buffers as there are places, or none.
     pub fn get_bulk(&self, places: &mut [Option<MbufRef>]) -> Result<()> {
+        let n = places.len();
+        match self.try_get_bulk(places) {
+            true => Ok(()),
+            false => Err(Error::new(Errno::ENOMEM, format!("the pool has no {n} free buffers"))),
+        }
+    }
+
+    /// [`get_bulk`](Self::get_bulk) for callers in a hurry: false instead of an error.
+    pub fn try_get_bulk(&self, places: &mut [Option<MbufRef>]) -> bool {
         let mut over = ArrayVec::<MbufRef, BUNCH>::new();
         let mut empty = places.iter_mut();
         let mut missing = empty.len();
@@ -256,13 +267,13 @@ impl Pool {
             });
             if got == 0 {
                 places.iter_mut().filter_map(Option::take).for_each(|m| self.push(&[m]));
-                return Err(Error::new(Errno::ENOMEM, format!("the pool has no {missing} more free buffers")));
+                return false;
             }
             missing = missing.saturating_sub(got);
         }
         self.push(&over);
         places.iter().flatten().for_each(|m| self.reset(*m));
-        Ok(())
+        true
     }
 
     fn reset(&self, m: MbufRef) {
@@ -289,6 +300,39 @@ impl Pool {
             // SAFETY: passed on.
             unsafe { Self::free_segment(m) };
         }
+    }
+
+    /// Gives packets up, those in a row that are plain and of one pool together.
+    ///
+    /// # Safety
+    /// As [`free`](Self::free), for each packet.
+    pub unsafe fn free_bulk(packets: &[Option<MbufRef>]) {
+        let mut bunch = ArrayVec::<MbufRef, BUNCH>::new();
+        for &m in packets.iter().flatten() {
+            let single = m.rearm_word() >> 16 & 0xffff_ffff == 1 | 1 << 16 && m.ol_flags() & flags::BORROWED == 0;
+            if !single {
+                // SAFETY: passed on.
+                unsafe { Self::free(m) };
+                continue;
+            }
+            if bunch.is_full() || bunch.first().is_some_and(|first| first.pool() != m.pool()) {
+                // SAFETY: passed on.
+                unsafe { Self::put_bunch(&mut bunch) };
+            }
+            bunch.extend([m]);
+        }
+        // SAFETY: passed on.
+        unsafe { Self::put_bunch(&mut bunch) };
+    }
+
+    /// # Safety
+    /// The `pool` field of the first is the id of a living pool, and the others are of the same.
+    unsafe fn put_bunch(bunch: &mut ArrayVec<MbufRef, BUNCH>) {
+        if let Some(first) = bunch.first() {
+            // SAFETY: passed on.
+            unsafe { &*first.pool().cast::<Self>() }.push(bunch);
+        }
+        bunch.clear();
     }
 
     /// # Safety

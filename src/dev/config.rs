@@ -121,6 +121,8 @@ pub struct Config {
     pub indirect: bool,
     /// Memory in huge pages when there are any.
     pub huge: bool,
+    /// Count frames by length and by kind of address too, which reads a line of each.
+    pub stats: bool,
     /// Longest wait for the back-end, in milliseconds.
     pub timeout_ms: u32,
     /// What the built-in device does; for no other.
@@ -147,6 +149,7 @@ impl Default for Config {
             event_idx: true,
             indirect: true,
             huge: true,
+            stats: false,
             timeout_ms: 10_000,
             mode: None,
             offloads: Offloads::empty(),
@@ -157,7 +160,7 @@ impl Default for Config {
 type Set = fn(&mut Config, &Given<'_>) -> Result<()>;
 
 /// Every option that there is: the parser, and the list in its complaint, are this table.
-const OPTIONS: [(&str, Set); 25] = [
+const OPTIONS: [(&str, Set); 26] = [
     ("path", |c, g| g.path(&mut c.path)),
     ("mac", |c, g| g.mac(&mut c.mac)),
     ("cq", |c, g| g.switch(&mut c.cq)),
@@ -173,6 +176,7 @@ const OPTIONS: [(&str, Set); 25] = [
     ("event_idx", |c, g| g.switch(&mut c.event_idx)),
     ("indirect", |c, g| g.switch(&mut c.indirect)),
     ("huge", |c, g| g.switch(&mut c.huge)),
+    ("stats", |c, g| g.switch(&mut c.stats)),
     ("timeout_ms", |c, g| g.number(&mut c.timeout_ms, 1..=MAX_TIMEOUT_MS, "milliseconds")),
     ("mode", |c, g| g.mode(&mut c.mode)),
     ("csum", |c, g| g.offload(&mut c.offloads, Offloads::CSUM)),

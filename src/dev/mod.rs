@@ -350,12 +350,12 @@ impl Device {
             let engine = unsafe {
                 if index % 2 == 0 {
                     let vlan_strip = self.config.offloads.contains(Offloads::VLAN_STRIP);
-                    let options = RxOptions { vlan_strip, ..RxOptions::default() };
+                    let options = RxOptions { vlan_strip, sort: self.config.stats, ..RxOptions::default() };
                     Engine::Rx(path::rx(rings.place(index), source, features, options, board, kick))
                 } else {
                     let extras = rings.extras(index);
                     let map = map.clone();
-                    let parts = TxParts { source, features, extras, map, board, kick, sort: false };
+                    let parts = TxParts { source, features, extras, map, board, kick, sort: self.config.stats };
                     Engine::Tx(path::tx(rings.place(index), parts))
                 }
             };

@@ -3,8 +3,7 @@
 use super::memory::Memory;
 use super::ring::{Chain, Segment};
 use crate::spec::net::{
-    GSO_ECN, GSO_TCPV4, GSO_TCPV6, GSO_UDP, GSO_UDP_L4, HDR_F_NEEDS_CSUM, HDR_LEN, HDR_LEN_HASH,
-    HDR_LEN_LEGACY, NetHdr,
+    GSO_ECN, GSO_TCPV4, GSO_TCPV6, GSO_UDP, GSO_UDP_L4, HDR_F_NEEDS_CSUM, HDR_LEN, HDR_LEN_HASH, HDR_LEN_LEGACY, NetHdr,
 };
 use crate::spec::virtio::Features;
 

@@ -113,6 +113,8 @@ impl Region {
 }
 
 /// All memory that the front-end shares (SET_MEM_TABLE), mapped.
+///
+/// The files must keep their size: access to a part that was cut off later is SIGBUS. Front-ends seal them.
 #[derive(Debug, Default)]
 pub struct Table {
     regions: Vec<Region>,
@@ -165,7 +167,8 @@ fn map(region: &MemRegion, fd: &OwnedFd) -> Result<Region> {
         return Err(bad("its file is shorter"));
     }
     let page = u64::try_from(file.st_blksize).ok().filter(|p| p.is_power_of_two()).unwrap_or(4096);
-    let len = end.checked_next_multiple_of(page).and_then(|n| usize::try_from(n).ok()).ok_or_else(|| bad("too large"))?;
+    let len =
+        end.checked_next_multiple_of(page).and_then(|n| usize::try_from(n).ok()).ok_or_else(|| bad("too large"))?;
     let map = Mapping::new(fd.as_fd(), 0, len)?;
     Ok(Region { guest: guest_addr, user: user_addr, len: size, offset: mmap_offset as usize, map })
 }
@@ -213,9 +216,8 @@ mod tests {
     #[test]
     fn impossible_tables_are_refused() {
         let memory = SharedMemory::new("test", 8192, false).unwrap();
-        let refused = |regions: &[MemRegion], n: usize| {
-            Table::new(regions, (0..n).map(|_| fd(&memory)).collect()).is_err()
-        };
+        let refused =
+            |regions: &[MemRegion], n: usize| Table::new(regions, (0..n).map(|_| fd(&memory)).collect()).is_err();
         assert!(refused(&[], 0) && refused(&[region(0, 0, 4096, 0)], 0) && refused(&[region(0, 0, 4096, 0)], 2));
         assert!(refused(&[region(0, 0, 8192, 1)], 1) && refused(&[region(0, 0, 0, 0)], 1));
         assert!(refused(&[region(u64::MAX, 0, 2, 0)], 1) && refused(&[region(0, 0, 4096, u64::MAX)], 1));

@@ -76,8 +76,7 @@ impl Message {
         if self.fds.len() == count {
             return Ok(std::mem::take(&mut self.fds));
         }
-        let message =
-            format!("request {} comes with {} descriptors, not {count}", self.header.request, self.fds.len());
+        let message = format!("request {} comes with {} descriptors, not {count}", self.header.request, self.fds.len());
         Err(Error::protocol(message))
     }
 

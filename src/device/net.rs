@@ -2,9 +2,7 @@
 
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::frame::{
-    Cursor, HASH_REPORT_IPV4, HASHED_BYTES, generate, hash, header_len, number, received_header,
-};
+use super::frame::{Cursor, HASH_REPORT_IPV4, HASHED_BYTES, generate, hash, header_len, number, received_header};
 use super::memory::Memory;
 use super::ring::{Chain, Ring};
 use crate::error::{Error, Result};
@@ -129,8 +127,8 @@ impl Pair {
     /// broken is logged once and left alone from then on.
     pub fn step(&mut self, memory: &impl Memory, mut rings: Rings<'_>) -> usize {
         let mut moved = 0;
-        let Rings { mut receive, mut transmit, discard } = rings.whole();
-        if let Some(tx) = transmit.as_deref_mut() {
+        let Rings { mut receive, transmit, discard } = rings.whole();
+        if let Some(tx) = transmit {
             let echo = self.mode == Mode::Echo && !discard;
             let done = if echo { self.echo(memory, receive.as_deref_mut(), tx) } else { self.swallow(memory, tx) };
             moved += done.unwrap_or_else(|e| self.report(&e));

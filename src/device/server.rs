@@ -213,9 +213,7 @@ impl Server<'_> {
 }
 
 /// Runs `f` with what the thread shares with its owner, in a thread of its own.
-pub(super) fn spawn(
-    f: impl FnOnce(&Shared) + Send + 'static,
-) -> Result<(Arc<Shared>, std::thread::JoinHandle<()>)> {
+pub(super) fn spawn(f: impl FnOnce(&Shared) + Send + 'static) -> Result<(Arc<Shared>, std::thread::JoinHandle<()>)> {
     let shared = Arc::new(Shared::new()?);
     let theirs = shared.clone();
     let thread = std::thread::Builder::new().name("vuser-loopback".into()).spawn(move || f(&theirs)).map_err(|e| {

@@ -161,9 +161,8 @@ impl Split {
         let mut at = 0;
         // Each round takes one entry: a loop would take more than there are.
         for _ in 0..entries.min(self.size.into()) {
-            let found = if at < entries { read_indirect(memory, table, at) } else { None };
-            let Some((addr, len, flags, next)) = found else {
-                return Err(lie(format!("descriptor {at} is outside the indirect table of {entries}")));
+            let Some((addr, len, flags, next)) = read_indirect(memory, table, at) else {
+                return Err(lie(format!("descriptor {at} of an indirect table cannot be read")));
             };
             if flags & DESC_F_INDIRECT != 0 {
                 return Err(lie("an indirect table inside an indirect table".into()));
@@ -176,6 +175,9 @@ impl Split {
                 return Err(lie(format!("indirect descriptor {at} is followed by {next}, which is out of order")));
             }
             at = next.into();
+            if at >= entries {
+                return Err(lie(format!("descriptor {at} is outside the indirect table of {entries}")));
+            }
         }
         Err(lie(format!("chain without end in an indirect table of {entries}")))
     }

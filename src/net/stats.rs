@@ -97,6 +97,22 @@ counters! {
     size_1519_max,
 }
 
+impl Stats {
+    /// The counters of frames by length, from the shortest on.
+    pub fn size_bins(&self) -> [u64; 8] {
+        [
+            self.size_undersize,
+            self.size_64,
+            self.size_65_127,
+            self.size_128_255,
+            self.size_256_511,
+            self.size_512_1023,
+            self.size_1024_1518,
+            self.size_1519_max,
+        ]
+    }
+}
+
 impl Counters {
     /// Counts a frame, of an Ethernet header at least, in the opt-in counters.
     pub fn sort(&self, m: MbufRef) {

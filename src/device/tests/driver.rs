@@ -1,6 +1,7 @@
 //! A driver for tests: it writes each field at the offset that the standard gives, and remembers nothing it can read.
 
 use std::sync::Arc;
+use std::sync::atomic::{Ordering::SeqCst, fence};
 
 use crate::device::memory::Identity;
 use crate::device::ring::{Areas, Ring, Setup};
@@ -121,8 +122,16 @@ impl RawDriver {
 
     /// Makes a buffer available; returns its head or id.
     pub fn offer(&mut self, elements: &[Element]) -> u16 {
-        let raw: Vec<_> = elements.iter().map(|&(at, len, w)| (self.addr(at), len, if w { WRITE } else { 0 })).collect();
+        let raw: Vec<_> =
+            elements.iter().map(|&(at, len, w)| (self.addr(at), len, if w { WRITE } else { 0 })).collect();
         self.offer_raw(&raw)
+    }
+
+    /// Makes the same buffer of one element available so many times.
+    pub fn offer_many(&mut self, count: usize, element: Element) {
+        for _ in 0..count {
+            self.offer(&[element]);
+        }
     }
 
     /// Makes an indirect buffer available whose table lies at an offset of the whole memory.
@@ -202,6 +211,41 @@ impl RawDriver {
         self.collected += u32::from(std::mem::take(&mut self.slots[usize::from(id)]));
         // The length counts only with WRITE.
         Some((id, if flags & WRITE != 0 { self.get32(at + 8) } else { 0 }))
+    }
+
+    /// Whether the device wants a kick for what was offered since `before` (2.7.10, 2.8.10).
+    pub fn wants_kick(&self, event_idx: bool, before: u32) -> bool {
+        fence(SeqCst);
+        let size = u32::from(self.size);
+        match (self.packed, event_idx) {
+            (false, false) => self.get16(DEVICE) & 1 == 0,
+            (false, true) => {
+                let (event, new) = (self.get16(DEVICE + 4 + 8 * usize::from(self.size)), self.offered as u16);
+                new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(before as u16)
+            }
+            (true, _) => match self.get16(DEVICE + 2) {
+                2 => {
+                    assert!(event_idx);
+                    let place = self.get16(DEVICE);
+                    let number = u32::from(place & 0x7fff) + if place & 0x8000 != 0 { 0 } else { size };
+                    (before..self.offered).any(|n| n % (2 * size) == number)
+                }
+                flags => flags == 0,
+            },
+        }
+    }
+
+    /// Asks for a call when the next buffer is used (2.7.7, 2.8.10).
+    pub fn ask_call(&self, event_idx: bool) {
+        let size = u32::from(self.size);
+        if self.packed {
+            let lap = if self.collected / size % 2 == 0 { 0x8000 } else { 0 };
+            self.put16(DRIVER, (self.collected % size) as u16 | lap);
+            self.put16(DRIVER + 2, if event_idx { 2 } else { 0 });
+        } else if event_idx {
+            self.put16(DRIVER + 4 + 2 * usize::from(self.size), self.collected as u16);
+        }
+        fence(SeqCst);
     }
 
     /// Packed: these ids came back without being told, as part of a batch.

@@ -1,0 +1,101 @@
+# vuser: what a packager and a developer type. Everything that is built goes to build/.
+
+PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+DESTDIR ?=
+CARGO ?= cargo
+CC ?= cc
+CFLAGS ?= -O2 -g
+CARGO_FLAGS ?=
+INSTALL ?= install
+
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+SONAME := libvuser.so.0
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+B := build
+
+WARN := -std=c99 -Wall -Wextra -pedantic
+# $ORIGIN lets what is in build/ run where it is, without being installed.
+LINK = -Iinclude -L$(B) -l:$(SONAME) -Wl,-rpath,'$$ORIGIN/..'
+EXAMPLES := loopback forward generate
+
+.PHONY: all lib examples install clean demo test test-unit test-foreign bench header lint prepare FORCE
+
+all: lib examples
+
+lib: $(B)/$(SONAME) $(B)/libvuser.a $(B)/libvuser.so
+
+$(B)/libvuser.a: FORCE
+	@mkdir -p $(B)
+	$(CARGO) build --release --lib --locked $(CARGO_FLAGS)
+	@cmp -s $(TARGET_DIR)/release/libvuser.a $@ || cp $(TARGET_DIR)/release/libvuser.a $@
+
+# rustc can't give a shared library versioned symbols, so the C compiler links it from the static one.
+$(B)/$(SONAME): $(B)/libvuser.a include/vuser.map
+	$(CC) -shared -o $@ -Wl,-soname,$(SONAME) -Wl,--version-script=include/vuser.map \
+	  -Wl,-z,defs,-z,relro,-z,now,-z,noexecstack -Wl,--gc-sections -Wl,--as-needed -Wl,--build-id \
+	  $(LDFLAGS) -Wl,--whole-archive $(B)/libvuser.a -Wl,--no-whole-archive -lgcc_s -lpthread -lm -ldl -lc
+
+$(B)/libvuser.so: $(B)/$(SONAME)
+	ln -sf $(SONAME) $@
+
+examples: $(EXAMPLES:%=$(B)/examples/%) $(B)/examples/capture
+
+$(B)/examples/%: examples/%.c examples/common.h include/vuser.h $(B)/$(SONAME)
+	@mkdir -p $(@D)
+	$(CC) $(WARN) $(CFLAGS) $< -o $@ $(LINK)
+
+# pcapng is written by Wireshark's own library. Its headers are not clean C99, so they are system headers here.
+$(B)/examples/capture: examples/capture.c examples/common.h include/vuser.h $(B)/$(SONAME)
+	@mkdir -p $(@D)
+	@if pkg-config --exists wireshark; then set -x; \
+	  $(CC) $(WARN) $(CFLAGS) $$(pkg-config --cflags wireshark | sed 's/-I/-isystem /g') $< -o $@ \
+	    -lwiretap -lwsutil $(LINK); \
+	else echo 'examples/capture is left out: it writes pcapng through libwiretap (apt-get install libwireshark-dev)'; fi
+
+$(B)/tests/traffic: tests/foreign/traffic.c include/vuser.h $(B)/$(SONAME)
+	@mkdir -p $(@D)
+	$(CC) $(WARN) $(CFLAGS) $< -o $@ $(LINK)
+
+# The .pc file is made here and now, so that it can't hold another PREFIX than the files it describes.
+install: lib
+	$(INSTALL) -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR)
+	$(INSTALL) -m 755 $(B)/$(SONAME) $(DESTDIR)$(LIBDIR)/libvuser.so.$(VERSION)
+	ln -sf libvuser.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
+	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libvuser.so
+	$(INSTALL) -m 644 $(B)/libvuser.a $(DESTDIR)$(LIBDIR)/
+	$(INSTALL) -m 644 include/vuser.h include/virtio_user_compat.h $(DESTDIR)$(INCLUDEDIR)/
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
+	  -e 's|@VERSION@|$(VERSION)|' include/vuser.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/vuser.pc
+
+header:
+	$(CARGO) build --locked --features header
+	cp "$$(ls -t $(TARGET_DIR)/debug/build/vuser-*/out/vuser.h | head -1)" include/vuser.h
+
+demo: lib $(B)/examples/loopback
+	$(B)/examples/loopback --seconds 5
+
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets --features header -- -D warnings
+
+# Installs what the tests need, as root; otherwise says what is missing.
+prepare:
+	@scripts/prepare.sh
+
+test: prepare all $(B)/tests/traffic lint
+	VUSER_REQUIRE_ALL=1 $(CARGO) test --locked --features header
+
+test-unit: lib $(EXAMPLES:%=$(B)/examples/%)
+	$(CARGO) test --locked --features header --lib --test rings --test lies --test wrap --test vhost_user --test floors --test header
+
+test-foreign: lib $(B)/tests/traffic
+	$(CARGO) test --locked --features header --test foreign
+
+bench:
+	$(CARGO) run --locked --release --manifest-path benches/Cargo.toml
+
+clean:
+	rm -rf $(B)
+	$(CARGO) clean

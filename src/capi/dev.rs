@@ -1,0 +1,271 @@
+//! `struct vuser_dev`.
+
+use std::ffi::{c_char, c_int, c_void};
+use std::os::fd::BorrowedFd;
+
+use nix::errno::Errno;
+use parking_lot::Mutex;
+
+use super::config::{config, vuser_config};
+use super::error::{Sized0, control, fill, get, put};
+use crate::dev::Device;
+use crate::error::{Error, Result};
+use crate::spec::virtio::{Features, Status};
+
+/// A virtio-user device. Its control calls may come from any thread; they take turns.
+pub struct vuser_dev {
+    pub(super) device: Mutex<Device>,
+}
+
+/// Runs a control call of a device.
+///
+/// # Safety
+/// The pointer is NULL or a living device.
+pub(super) unsafe fn with(name: &str, dev: *const vuser_dev, call: impl FnOnce(&mut Device) -> Result<c_int>) -> c_int {
+    // SAFETY: by the conventions.
+    control(name, || call(&mut unsafe { get(dev, "dev") }?.device.lock()))
+}
+
+/// What is known of a device.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct vuser_dev_info {
+    /// sizeof(struct vuser_dev_info), to be set by the caller.
+    pub size: usize,
+    /// Virtio features that the back-end offers.
+    pub device_features: u64,
+    /// Virtio features in use, or, before the start, to be used.
+    pub features: u64,
+    /// vhost-user protocol features in use.
+    pub protocol_features: u64,
+    /// Queue pairs that the back-end has.
+    pub max_queue_pairs: u16,
+    /// Queue pairs that the device was made with.
+    pub queue_pairs: u16,
+    /// Descriptors of a queue whose set-up does not say otherwise.
+    pub queue_size: u16,
+    /// Largest MTU.
+    pub mtu: u16,
+    /// Bytes of the virtio header in front of each frame in a ring.
+    pub hdr_len: u16,
+    /// MAC address.
+    pub mac: [u8; 6],
+    /// Device status, VUSER_STATUS_*.
+    pub status: u8,
+    /// Whether the device is started, the back-end is there, and it does not say that its link is down.
+    pub link_up: u8,
+    /// Packed rings.
+    pub packed: u8,
+    /// Buffers are used in order.
+    pub in_order: u8,
+    /// Received frames may span buffers.
+    pub mergeable: u8,
+    /// Link speed in Mb/s; 0xffffffff unknown.
+    pub speed: u32,
+    /// Kind of back-end and where it is.
+    pub backend: [c_char; 128],
+    /// Name of the data path: layout and lanes.
+    pub path: [c_char; 32],
+}
+
+// SAFETY: integers and arrays of them, `size` first.
+unsafe impl Sized0 for vuser_dev_info {
+    fn size_mut(&mut self) -> &mut usize {
+        &mut self.size
+    }
+}
+
+/// Device status: we have noticed the device.
+pub const VUSER_STATUS_ACK: u8 = 1;
+/// Device status: we know how to drive it.
+pub const VUSER_STATUS_DRIVER: u8 = 2;
+/// Device status: it is live.
+pub const VUSER_STATUS_DRIVER_OK: u8 = 4;
+/// Device status: features are agreed.
+pub const VUSER_STATUS_FEATURES_OK: u8 = 8;
+/// Device status: it can go on only after a reset.
+pub const VUSER_STATUS_NEED_RESET: u8 = 64;
+/// Device status: it was given up.
+pub const VUSER_STATUS_FAILED: u8 = 128;
+
+const _: () = assert!(
+    VUSER_STATUS_ACK == Status::ACKNOWLEDGE.bits()
+        && VUSER_STATUS_DRIVER == Status::DRIVER.bits()
+        && VUSER_STATUS_DRIVER_OK == Status::DRIVER_OK.bits()
+        && VUSER_STATUS_FEATURES_OK == Status::FEATURES_OK.bits()
+        && VUSER_STATUS_NEED_RESET == Status::NEEDS_RESET.bits()
+        && VUSER_STATUS_FAILED == Status::FAILED.bits()
+);
+
+/// Makes a device: connects to the back-end, asks what it offers, and agrees on features as far as that goes without
+/// starting. *dev is the device, to be given up by vuser_dev_uninit.
+///
+/// -EINVAL: the configuration can't be; -ENOENT, -ECONNREFUSED, -EACCES: no back-end there; -ENOTSUP: it can't do what
+/// is wanted; -ETIMEDOUT: it doesn't answer; -EPROTO: it answers nonsense.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_dev_init(config: *const vuser_config, dev: *mut *mut vuser_dev) -> c_int {
+    control("vuser_dev_init", || {
+        // SAFETY: by the conventions.
+        unsafe {
+            let device = Device::new(self::config(config)?)?;
+            let made = Box::into_raw(Box::new(vuser_dev { device: Mutex::new(device) }));
+            put(dev, "dev", made).inspect_err(|_| drop(Box::from_raw(made)))
+        }
+        .map(|()| 0)
+    })
+}
+
+/// Stops the device, closes the connection and gives everything back. Its queues are gone too. NULL is allowed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_dev_uninit(dev: *mut vuser_dev) {
+    control("vuser_dev_uninit", || {
+        if !dev.is_null() {
+            // SAFETY: made by `vuser_dev_init`, and by the conventions not used any more.
+            drop(unsafe { Box::from_raw(dev) });
+        }
+        Ok(0)
+    });
+}
+
+/// Virtio features that the back-end offers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_dev_device_features(dev: *const vuser_dev) -> u64 {
+    // SAFETY: by the conventions.
+    unsafe { features(dev, Device::offered) }
+}
+
+/// Virtio features in use or, before the start, to be used.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_dev_features(dev: *const vuser_dev) -> u64 {
+    // SAFETY: by the conventions.
+    unsafe { features(dev, Device::features) }
+}
+
+unsafe fn features(dev: *const vuser_dev, which: fn(&Device) -> Features) -> u64 {
+    let mut bits = 0;
+    // SAFETY: passed on.
+    unsafe {
+        with("features", dev, |d| {
+            bits = which(d).bits() as u64;
+            Ok(0)
+        })
+    };
+    bits
+}
+
+/// Chooses virtio features, of those offered, for the next start. -EBUSY: the device is started; -EINVAL: the choice
+/// can't be.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_dev_set_features(dev: *mut vuser_dev, features: u64) -> c_int {
+    // SAFETY: by the conventions.
+    unsafe {
+        with("vuser_dev_set_features", dev, |d| d.set_features(Features::from_bits_retain(features.into())).map(|()| 0))
+    }
+}
+
+/// Sets the device status: VUSER_STATUS_DRIVER_OK starts the device, 0 resets it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_dev_set_status(dev: *mut vuser_dev, status: u8) -> c_int {
+    // SAFETY: by the conventions.
+    unsafe { with("vuser_dev_set_status", dev, |d| d.set_status(Status::from_bits_retain(status)).map(|()| 0)) }
+}
+
+/// The device status, with what the back-end adds to it. 0 also for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_dev_get_status(dev: *const vuser_dev) -> u8 {
+    // SAFETY: by the conventions.
+    let status = unsafe { with("vuser_dev_get_status", dev, |d| Ok(c_int::from(d.status().bits()))) };
+    u8::try_from(status).unwrap_or(0)
+}
+
+/// Starts the device: features, memory and rings are told to the back-end, and receive buffers are offered. All queues
+/// must have been set up. On an error the device is stopped, as before.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_dev_start(dev: *mut vuser_dev) -> c_int {
+    // SAFETY: by the conventions.
+    unsafe { with("vuser_dev_start", dev, |d| d.start().map(|()| 0)) }
+}
+
+/// Stops the device; all buffers come back to where they came from. No queue may be in use meanwhile. It can be
+/// started again, with the same features and queues. An error is reported, but the device is stopped all the same.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_dev_stop(dev: *mut vuser_dev) -> c_int {
+    // SAFETY: by the conventions.
+    unsafe { with("vuser_dev_stop", dev, |d| d.stop().map(|()| 0)) }
+}
+
+/// Stops the device and forgets the choice of features.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_dev_reset(dev: *mut vuser_dev) -> c_int {
+    // SAFETY: by the conventions.
+    unsafe { with("vuser_dev_reset", dev, |d| d.reset().map(|()| 0)) }
+}
+
+/// What is known of the device; info->size must be set.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_dev_get_info(dev: *const vuser_dev, info: *mut vuser_dev_info) -> c_int {
+    // SAFETY: by the conventions.
+    unsafe { with("vuser_dev_get_info", dev, |d| fill(info, "info", describe(d)).map(|()| 0)) }
+}
+
+fn describe(d: &mut Device) -> vuser_dev_info {
+    let info = d.info();
+    let text = |text: &str, to: &mut [c_char]| {
+        let room = to.len() - 1;
+        to.iter_mut().zip(text.bytes().take(room)).for_each(|(to, from)| *to = from as c_char);
+    };
+    let mut out = vuser_dev_info {
+        size: size_of::<vuser_dev_info>(),
+        device_features: info.offered.bits() as u64,
+        features: info.features.bits() as u64,
+        protocol_features: info.protocol_features,
+        max_queue_pairs: info.max_pairs,
+        queue_pairs: d.config().queues,
+        queue_size: d.config().queue_size,
+        mtu: info.mtu,
+        hdr_len: info.framing.hdr_len,
+        mac: info.mac,
+        status: info.status.bits(),
+        link_up: info.link_up.into(),
+        packed: info.features.contains(Features::RING_PACKED).into(),
+        in_order: info.features.contains(Features::IN_ORDER).into(),
+        mergeable: info.framing.mergeable.into(),
+        speed: d.config().speed,
+        backend: [0; 128],
+        path: [0; 32],
+    };
+    text(&info.backend, &mut out.backend);
+    text(info.path_name, &mut out.path);
+    out
+}
+
+/// Gives memory of the application's to the device, so that packets in it can be sent and received: `len` bytes
+/// mapped at `addr`, from `offset` of the file `fd` (memfd, hugetlbfs or shm; the descriptor is duplicated). Only while
+/// the device is stopped. -EBADF: such memory can't be shared, for example because it has no file.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_mem_register(
+    dev: *mut vuser_dev,
+    fd: c_int,
+    offset: u64,
+    len: usize,
+    addr: *mut c_void,
+) -> c_int {
+    // SAFETY: by the conventions.
+    unsafe {
+        with("vuser_mem_register", dev, |d| {
+            if fd < 0 {
+                return Err(Error::new(Errno::EBADF, "the memory cannot be shared: there is no file descriptor"));
+            }
+            let own = BorrowedFd::borrow_raw(fd).try_clone_to_owned();
+            let own = own.map_err(|e| Error::sys(Errno::try_from(e).unwrap_or(Errno::EBADF), "bad descriptor"))?;
+            d.register_memory(own, offset, len as u64, addr as u64).map(|()| 0)
+        })
+    }
+}
+
+/// Takes memory away from the device that was registered at `addr`. Only while the device is stopped.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_mem_unregister(dev: *mut vuser_dev, addr: *mut c_void) -> c_int {
+    // SAFETY: by the conventions.
+    unsafe { with("vuser_mem_unregister", dev, |d| d.unregister_memory(addr as u64).map(|()| 0)) }
+}

@@ -1,0 +1,353 @@
+//! `struct vuser_queue`: bursts.
+
+use std::ffi::{c_int, c_uint, c_void};
+use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::dev::{vuser_dev, with};
+use super::error::{Sized0, control, fill, get, read};
+use super::pool::{pool, vuser_pool};
+use crate::buf::MbufRef;
+use crate::buf::layout::Mbuf;
+use crate::buf::source::Calls;
+use crate::dev::SourceSetup;
+use crate::dev::port::Port;
+use crate::error::{Error, Result};
+use crate::net::stats::Stats;
+
+/// One receive or one transmit queue of a device, from its set-up until vuser_dev_uninit. One thread at a time uses
+/// it, and none while the device is started, stopped or reset.
+pub struct vuser_queue(Port);
+
+impl vuser_queue {
+    fn of(port: &Arc<Port>) -> *mut Self {
+        Arc::as_ptr(port).cast_mut().cast()
+    }
+}
+
+/// An allocator of the application's, in place of a vuser_pool. Its functions are called for up to 32 buffers at a
+/// time from the thread that bursts; they must not call back into the queue. All buffers have one size, and lie in
+/// memory that was registered with vuser_mem_register.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct vuser_mbuf_source {
+    /// sizeof(struct vuser_mbuf_source).
+    pub size: usize,
+    /// Passed to the functions.
+    pub ctx: *mut c_void,
+    /// Gets n free buffers (refcnt 1, nb_segs 1, next NULL): 0, or non-zero and none.
+    pub get_bulk: Option<unsafe extern "C" fn(ctx: *mut c_void, mbufs: *mut *mut Mbuf, n: c_uint) -> c_int>,
+    /// Takes n free buffers back.
+    pub put_bulk: Option<unsafe extern "C" fn(ctx: *mut c_void, mbufs: *const *mut Mbuf, n: c_uint)>,
+    /// Gives one packet up, whatever it is: chained, shared, of another allocator.
+    pub free: Option<unsafe extern "C" fn(ctx: *mut c_void, m: *mut Mbuf)>,
+    /// What the field `pool` of these buffers holds. Others are given to free.
+    pub pool: *mut c_void,
+    /// If not 0, a buffer begins at its descriptor's address times this, plus linear_add (modulo 2^64), and the
+    /// descriptor need not be read to know it.
+    pub linear_mul: u64,
+    /// See linear_mul.
+    pub linear_add: u64,
+    /// Bytes of a buffer.
+    pub buf_len: u16,
+    /// Bytes to keep in front of a received frame.
+    pub headroom: u16,
+}
+
+// SAFETY: integers, pointers and optional functions, for which any bytes that C wrote are a value; `size` first.
+unsafe impl Sized0 for vuser_mbuf_source {
+    fn size_mut(&mut self) -> &mut usize {
+        &mut self.size
+    }
+}
+
+const EMPTY: vuser_mbuf_source = vuser_mbuf_source {
+    size: size_of::<vuser_mbuf_source>(),
+    ctx: std::ptr::null_mut(),
+    get_bulk: None,
+    put_bulk: None,
+    free: None,
+    pool: std::ptr::null_mut(),
+    linear_mul: 0,
+    linear_add: 0,
+    buf_len: 0,
+    headroom: 0,
+};
+
+unsafe fn source(given: *const vuser_mbuf_source) -> Result<SourceSetup> {
+    // SAFETY: by the conventions.
+    let s = unsafe { read(given, "source", EMPTY) }?;
+    let missing = || Error::invalid("get_bulk, put_bulk and free must all be set");
+    // SAFETY: a handle of a buffer has the representation of a pointer to it.
+    let (get_bulk, put_bulk, free) = unsafe {
+        (
+            std::mem::transmute::<unsafe extern "C" fn(_, *mut *mut Mbuf, _) -> _, unsafe extern "C" fn(_, _, _) -> _>(
+                s.get_bulk.ok_or_else(missing)?,
+            ),
+            std::mem::transmute::<unsafe extern "C" fn(_, *const *mut Mbuf, _), unsafe extern "C" fn(_, _, _)>(
+                s.put_bulk.ok_or_else(missing)?,
+            ),
+            std::mem::transmute::<unsafe extern "C" fn(_, *mut Mbuf), unsafe extern "C" fn(_, _)>(
+                s.free.ok_or_else(missing)?,
+            ),
+        )
+    };
+    Ok(SourceSetup::Calls(Calls {
+        ctx: s.ctx,
+        get_bulk,
+        put_bulk,
+        free,
+        pool: s.pool,
+        buf_len: s.buf_len,
+        headroom: s.headroom,
+        linear: (s.linear_mul != 0).then_some((s.linear_mul, s.linear_add)),
+    }))
+}
+
+/// Sets the receive queue of a pair up: its size (0: the configuration's) and where its buffers come from. Only while
+/// the device is stopped.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_rx_queue_setup(
+    dev: *mut vuser_dev,
+    pair: u16,
+    size: u16,
+    pool: *mut vuser_pool,
+) -> c_int {
+    // SAFETY: by the conventions.
+    unsafe {
+        with("vuser_rx_queue_setup", dev, |d| {
+            d.setup_rx(pair, size, SourceSetup::Pool(self::pool(pool)?.clone())).map(|()| 0)
+        })
+    }
+}
+
+/// Sets the transmit queue of a pair up: its size (0: the configuration's) and the pool that most packets are of.
+/// Packets of other pools may be sent too, at a higher cost. Only while the device is stopped.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_tx_queue_setup(
+    dev: *mut vuser_dev,
+    pair: u16,
+    size: u16,
+    pool: *mut vuser_pool,
+) -> c_int {
+    // SAFETY: by the conventions.
+    unsafe {
+        with("vuser_tx_queue_setup", dev, |d| {
+            d.setup_tx(pair, size, SourceSetup::Pool(self::pool(pool)?.clone())).map(|()| 0)
+        })
+    }
+}
+
+/// As vuser_rx_queue_setup, with an allocator of the application's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_rx_queue_setup_source(
+    dev: *mut vuser_dev,
+    pair: u16,
+    size: u16,
+    source: *const vuser_mbuf_source,
+) -> c_int {
+    // SAFETY: by the conventions.
+    unsafe { with("vuser_rx_queue_setup_source", dev, |d| d.setup_rx(pair, size, self::source(source)?).map(|()| 0)) }
+}
+
+/// As vuser_tx_queue_setup, with an allocator of the application's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_tx_queue_setup_source(
+    dev: *mut vuser_dev,
+    pair: u16,
+    size: u16,
+    source: *const vuser_mbuf_source,
+) -> c_int {
+    // SAFETY: by the conventions.
+    unsafe { with("vuser_tx_queue_setup_source", dev, |d| d.setup_tx(pair, size, self::source(source)?).map(|()| 0)) }
+}
+
+unsafe fn queue(name: &str, dev: *const vuser_dev, index: u32) -> *mut vuser_queue {
+    let mut queue = std::ptr::null_mut();
+    // SAFETY: passed on.
+    unsafe {
+        with(name, dev, |d| {
+            let port = d.port(index).ok_or_else(|| Error::invalid(format!("queue {} is not set up", index / 2)))?;
+            queue = vuser_queue::of(port);
+            Ok(0)
+        })
+    };
+    queue
+}
+
+/// The receive queue of a pair; NULL if it has not been set up.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_rx_queue(dev: *const vuser_dev, pair: u16) -> *mut vuser_queue {
+    // SAFETY: by the conventions.
+    unsafe { queue("vuser_rx_queue", dev, 2 * u32::from(pair)) }
+}
+
+/// The transmit queue of a pair; NULL if it has not been set up.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_tx_queue(dev: *const vuser_dev, pair: u16) -> *mut vuser_queue {
+    // SAFETY: by the conventions.
+    unsafe { queue("vuser_tx_queue", dev, 2 * u32::from(pair) + 1) }
+}
+
+/// Receives up to n frames into mbufs, and returns how many. They belong to the caller. Never waits. 0 also when the
+/// device is stopped or the queue is broken: see vuser_queue_status.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_rx_burst(queue: *mut vuser_queue, mbufs: *mut *mut Mbuf, n: u16) -> u16 {
+    // SAFETY: by the conventions, which are the law of queues; a handle has the representation of a pointer.
+    unsafe {
+        let out = std::slice::from_raw_parts_mut(mbufs.cast::<MaybeUninit<MbufRef>>(), usize::from(n));
+        (*queue).0.rx_burst(out) as u16
+    }
+}
+
+/// Sends up to n packets, from the first on, and returns how many were taken. Those belong to the queue; the others
+/// stay the caller's, who may try again. A packet that can't be sent at all counts as taken: it is freed, and counted
+/// by its reason in the statistics. Never waits.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_tx_burst(queue: *mut vuser_queue, mbufs: *mut *mut Mbuf, n: u16) -> u16 {
+    // SAFETY: as above.
+    unsafe {
+        let packets = std::slice::from_raw_parts(mbufs.cast::<MbufRef>(), usize::from(n));
+        (*queue).0.tx_burst(packets) as u16
+    }
+}
+
+/// Prepares packets for the offloads that they ask for: puts the pseudo-header's sum where the device expects it, and
+/// computes IPv4 header checksums. Returns how many, from the first on, can be sent; the one after them can't. The
+/// headers must lie in the first segment, which must not be shared.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_tx_prepare(queue: *mut vuser_queue, mbufs: *mut *mut Mbuf, n: u16) -> u16 {
+    // SAFETY: as above.
+    unsafe {
+        let packets = std::slice::from_raw_parts(mbufs.cast::<MbufRef>(), usize::from(n));
+        (*queue).0.tx_prepare(packets) as u16
+    }
+}
+
+/// Gives packets that have been sent back to their pool now, up to about n of them, and returns how many. Otherwise
+/// that happens when half the ring is in use.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_tx_done_cleanup(queue: *mut vuser_queue, n: u16) -> u16 {
+    // SAFETY: by the conventions.
+    unsafe { (*queue).0.tx_done_cleanup(usize::from(n)) as u16 }
+}
+
+/// 0 when the queue works; -ENETDOWN when the device is stopped; -EIO when the back-end broke the queue's rules, and
+/// only a stop or reset of the device mends it. From any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_queue_status(queue: *const vuser_queue) -> c_int {
+    // SAFETY: by the conventions.
+    control("vuser_queue_status", || unsafe { get(queue, "queue") }?.0.status().map(|()| 0))
+}
+
+/// The eventfd by which the device calls, to be watched for reading (poll, epoll, an event loop). It stays the
+/// queue's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_queue_fd(queue: *const vuser_queue) -> c_int {
+    // SAFETY: by the conventions.
+    control("vuser_queue_fd", || unsafe { get(queue, "queue") }.map(|q| q.0.call.as_raw_fd()))
+}
+
+/// With on = 1, asks the device to call when there is the next frame to receive (or the next one was sent): one call,
+/// then it must be asked again. Returns 1 when there is work already, so that the caller must not wait but burst; 0 when
+/// it may wait. With on = 0, asks it not to call, which is how a device starts.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_queue_call(queue: *mut vuser_queue, on: c_int) -> c_int {
+    // SAFETY: by the conventions.
+    control("vuser_queue_call", || unsafe { Ok(get(queue, "queue")?.0.set_calls(on != 0).into()) })
+}
+
+/// Waits until there may be work for the queue, at most so many milliseconds: 1 when there may be, 0 when not.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_queue_wait(queue: *mut vuser_queue, timeout_ms: c_uint) -> c_int {
+    let time = Duration::from_millis(timeout_ms.into());
+    // SAFETY: by the conventions.
+    control("vuser_queue_wait", || unsafe { Ok(get(queue, "queue")?.0.wait(time).into()) })
+}
+
+/// Counters of a queue since it was set up, or since vuser_queue_reset_stats. What a direction has not stays 0.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct vuser_queue_stats {
+    /// sizeof(struct vuser_queue_stats), to be set by the caller.
+    pub size: usize,
+    /// Frames received or sent.
+    pub packets: u64,
+    /// Their bytes, without the virtio header.
+    pub bytes: u64,
+    /// Times the device was woken.
+    pub kicks: u64,
+    /// Receive: times no free buffer was there to offer.
+    pub no_buffer: u64,
+    /// Receive, dropped: shorter than an Ethernet header.
+    pub runt: u64,
+    /// Receive, dropped: the virtio header asks for what was not agreed, or points outside the frame.
+    pub bad_header: u64,
+    /// Transmit: times the ring was full.
+    pub ring_full: u64,
+    /// Transmit, dropped: shorter than an Ethernet header, or the segments do not add up.
+    pub bad_packet: u64,
+    /// Transmit, dropped: asks for an offload that was not agreed, or its lengths are wrong for it.
+    pub bad_offload: u64,
+    /// Transmit, dropped: outside the memory that the device was told of.
+    pub bad_address: u64,
+    /// Transmit, dropped: more segments than fit.
+    pub too_many_segments: u64,
+    /// Dropped because the device was stopped: offered and not used (transmit), half received.
+    pub lost: u64,
+    /// Frames to a multicast address; counted only with the option stats=1, as all below.
+    pub multicast: u64,
+    /// Frames to the broadcast address.
+    pub broadcast: u64,
+    /// Frames by length: below 64, 64, 65 to 127, 128 to 255, 256 to 511, 512 to 1023, 1024 to 1518, above.
+    pub size_bins: [u64; 8],
+}
+
+// SAFETY: integers, `size` first.
+unsafe impl Sized0 for vuser_queue_stats {
+    fn size_mut(&mut self) -> &mut usize {
+        &mut self.size
+    }
+}
+
+fn from_stats(stats: &Stats) -> vuser_queue_stats {
+    vuser_queue_stats {
+        size: size_of::<vuser_queue_stats>(),
+        packets: stats.packets,
+        bytes: stats.bytes,
+        kicks: stats.kicks,
+        no_buffer: stats.no_buffer,
+        runt: stats.runt,
+        bad_header: stats.bad_header,
+        ring_full: stats.ring_full,
+        bad_packet: stats.bad_packet,
+        bad_offload: stats.bad_offload,
+        bad_address: stats.bad_address,
+        too_many_segments: stats.too_many_segments,
+        lost: stats.lost,
+        multicast: stats.multicast,
+        broadcast: stats.broadcast,
+        size_bins: stats.size_bins(),
+    }
+}
+
+/// The counters of a queue; stats->size must be set. From any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_queue_get_stats(queue: *const vuser_queue, stats: *mut vuser_queue_stats) -> c_int {
+    control("vuser_queue_get_stats", || {
+        // SAFETY: by the conventions.
+        unsafe { fill(stats, "stats", from_stats(&get(queue, "queue")?.0.stats())) }.map(|()| 0)
+    })
+}
+
+/// Sets the counters of a queue to zero. From any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_queue_reset_stats(queue: *mut vuser_queue) -> c_int {
+    control("vuser_queue_reset_stats", || {
+        // SAFETY: by the conventions.
+        unsafe { get(queue, "queue") }?.0.reset_stats();
+        Ok(0)
+    })
+}
