@@ -71,6 +71,10 @@ pub struct Device {
     queues: Vec<Option<Queue>>,
     memory: MemoryMap,
     rings: Option<RingMemory>,
+    /// What the device was told of last. It is kept until the device has been told of something else: DPDK's vhost takes
+    /// a region of the same address and size for the same memory, whatever file comes with it, and memory that is
+    /// still there can't have its address taken.
+    told: Option<Arc<MemoryMap>>,
     /// Last, so that it outlives the back-end's connection to it.
     loopback: Option<Loopback>,
 }
@@ -117,6 +121,7 @@ impl Device {
             max_pairs,
             memory: MemoryMap::default(),
             rings: None,
+            told: None,
             config,
             backend,
             offered,
@@ -302,6 +307,7 @@ impl Device {
         self.make_engines(&rings, &map);
         let rings = self.rings.insert(rings);
         self.backend.set_memory(&map)?;
+        self.told = Some(map);
         for (index, queue) in (0..).zip(self.queues.iter().flatten()) {
             // SAFETY: the law of queues: nobody bursts while the device is being started.
             let base = match unsafe { queue.port.engine() } {
