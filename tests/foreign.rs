@@ -690,7 +690,7 @@ fn the_peer_wakes_us() {
         for event_idx in [false, true] {
             for queues in [1, 2] {
                 let device = Device { event_idx, queues, ..Device::new(packed, true, true, false) };
-                let run = Run::new(device, "--events --window 8 --burst 4 --sizes 64,512");
+                let run = Run::new(device, "--events --window 1 --burst 1 --sizes 64,512");
                 let Some(outcome) = bench.run("asleep", &run) else { continue };
                 let (wakes, gap) = (outcome.number("wakes"), outcome.float("max_gap_ms"));
                 if wakes == 0 || gap > 900.0 {
