@@ -4,7 +4,7 @@
 pub mod header;
 pub mod path;
 pub mod rx;
-pub(crate) mod send;
+pub mod send;
 pub mod stats;
 pub mod tx;
 pub mod vlan;
