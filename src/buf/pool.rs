@@ -4,13 +4,13 @@
 //! free ones, lie in private memory: whatever the device writes, it cannot move our pointers.
 //!
 //! Free buffers form a lock-free stack of bunches. A bunch is up to [`BUNCH`] buffers, kept in the record of its
-//! first, so that getting or giving 32 buffers costs three steps on the stack. Queues keep a [`Cache`] in front.
+//! first, so that getting or giving 32 buffers costs two steps on the stack. Queues keep a [`Cache`] in front.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use arrayvec::ArrayVec;
 use nix::errno::Errno;
@@ -19,8 +19,8 @@ use super::mbuf::{HEADROOM, Mbuf, MbufRef, flags, rearm};
 use crate::error::{Error, Result};
 use crate::sys::shm::SharedMemory;
 
-/// Buffers in a bunch: the first and 14 others fill a line.
-const BUNCH: usize = 15;
+/// Buffers in a bunch: the first, and 15 others that fill two lines with the rest of its record.
+const BUNCH: usize = 16;
 const NIL: u32 = u32::MAX;
 /// Data areas begin at multiples of this, and an odd number of them apart, so that frames spread over the cache.
 const STRIDE: usize = 128;
@@ -45,17 +45,21 @@ impl Default for PoolConfig {
 }
 
 /// The record of a bunch on the stack, at the index of its first buffer.
-#[repr(align(64))]
+#[repr(align(128))]
 #[derive(Debug)]
 struct Bunch {
     below: AtomicU32,
     others: AtomicU32,
-    ids: [AtomicU32; BUNCH - 1],
+    rest: [AtomicPtr<Mbuf>; BUNCH - 1],
 }
 
 impl Bunch {
     const fn new() -> Self {
-        Self { below: AtomicU32::new(NIL), others: AtomicU32::new(0), ids: [const { AtomicU32::new(0) }; BUNCH - 1] }
+        Self {
+            below: AtomicU32::new(NIL),
+            others: AtomicU32::new(0),
+            rest: [const { AtomicPtr::new(std::ptr::null_mut()) }; BUNCH - 1],
+        }
     }
 }
 
@@ -184,8 +188,8 @@ impl Pool {
         let Some((&first, others)) = bunch.split_first() else { return };
         let index = self.index(first);
         let Some(record) = self.bunches.get(index as usize) else { return };
-        for (id, m) in record.ids.iter().zip(others) {
-            id.store(self.index(*m), Ordering::Relaxed);
+        for (place, m) in record.rest.iter().zip(others) {
+            place.store(m.as_ptr(), Ordering::Relaxed);
         }
         record.others.store(others.len() as u32, Ordering::Relaxed);
         let mut top = self.top.load(Ordering::Relaxed);
@@ -200,9 +204,9 @@ impl Pool {
         }
     }
 
-    /// Takes a bunch off the stack and hands its buffers to `each`; how many there were.
+    /// Takes a bunch off the stack and puts it behind what is in `into`, which has room for it; how many there were.
     #[inline]
-    fn pop(&self, mut each: impl FnMut(MbufRef)) -> usize {
+    fn pop<const N: usize>(&self, into: &mut ArrayVec<MbufRef, N>) -> usize {
         let mut top = self.top.load(Ordering::Acquire);
         loop {
             let Some(record) = self.bunches.get(top as u32 as usize) else { return 0 };
@@ -212,10 +216,15 @@ impl Pool {
             // [pool] pairs with the release in `push`.
             match self.top.compare_exchange_weak(top, new, Ordering::Acquire, Ordering::Acquire) {
                 Ok(_) => {
-                    each(self.buffer(top as u32));
-                    let n = record.others.load(Ordering::Relaxed) as usize;
-                    record.ids.iter().take(n).for_each(|id| each(self.buffer(id.load(Ordering::Relaxed))));
-                    return n + 1;
+                    let first = self.buffer(top as u32);
+                    let mut all = [first; BUNCH];
+                    for (m, other) in all[1..].iter_mut().zip(&record.rest) {
+                        // Those behind the last are null, or of a time before.
+                        *m = NonNull::new(other.load(Ordering::Relaxed)).map_or(first, MbufRef::of_pool);
+                    }
+                    let n = record.others.load(Ordering::Relaxed) as usize + 1;
+                    let _ = into.try_extend_from_slice(all.get(..n).unwrap_or(&[]));
+                    return n;
                 }
                 Err(now) => top = now,
             }
@@ -256,22 +265,18 @@ impl Pool {
 
     /// [`get_bulk`](Self::get_bulk) for callers in a hurry: false instead of an error.
     pub fn try_get_bulk(&self, places: &mut [Option<MbufRef>]) -> bool {
-        let mut over = ArrayVec::<MbufRef, BUNCH>::new();
+        let mut bunch = ArrayVec::<MbufRef, BUNCH>::new();
         let mut empty = places.iter_mut();
-        let mut missing = empty.len();
-        while missing > 0 {
-            let got = self.pop(|m| match empty.next() {
-                Some(place) => *place = Some(m),
-                // At most all but one of the last bunch, so there is room.
-                None => over.extend([m]),
-            });
-            if got == 0 {
+        while empty.len() > 0 {
+            if self.pop(&mut bunch) == 0 {
                 places.iter_mut().filter_map(Option::take).for_each(|m| self.push(&[m]));
                 return false;
             }
-            missing = missing.saturating_sub(got);
+            for place in empty.by_ref().take(bunch.len()) {
+                *place = bunch.pop();
+            }
         }
-        self.push(&over);
+        self.push(&bunch);
         places.iter().flatten().for_each(|m| self.reset(*m));
         true
     }
@@ -438,12 +443,8 @@ impl Cache {
     #[inline]
     pub fn stock(&mut self, want: usize) -> &[MbufRef] {
         while self.kept.len() < want {
-            let kept = &mut self.kept;
             // A bunch more than `want` fits.
-            let push = |m| {
-                let _ = kept.try_push(m);
-            };
-            if self.pool.pop(push) == 0 {
+            if self.pool.pop(&mut self.kept) == 0 {
                 break;
             }
         }

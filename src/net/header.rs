@@ -61,7 +61,7 @@ pub unsafe fn is_ordinary(addr: *const u8, merge: bool) -> bool {
     // SAFETY: inside the header.
     unsafe {
         let (flags_and_gso, num_buffers) = (peek::<u16>(addr), if merge { peek::<u16>(addr.add(10)) } else { 1 });
-        flags_and_gso == 0 && num_buffers == 1
+        flags_and_gso | (num_buffers ^ 1) == 0
     }
 }
 

@@ -60,7 +60,8 @@ pub struct RxQueue<R> {
     room: u32,
     /// Shortest used length of an ordinary frame.
     shortest: u32,
-    /// Whether headers can say anything that matters.
+    /// Whether frames may be taken in steps, and whether their headers must be looked at then.
+    steps: bool,
     look: bool,
     options: RxOptions,
     /// Buffers offered at a time.
@@ -83,7 +84,6 @@ impl<R: Ring> RxQueue<R> {
     ) -> Self {
         let framing = Framing::new(features);
         let (buf_len, headroom) = source.room();
-        let offloads = Features::GUEST_CSUM | Features::HASH_REPORT;
         Self {
             features,
             framing,
@@ -92,7 +92,9 @@ impl<R: Ring> RxQueue<R> {
             headroom,
             room: u32::from(buf_len.saturating_sub(headroom)),
             shortest: u32::from(framing.hdr_len) + SHORTEST_FRAME,
-            look: framing.mergeable || features.intersects(offloads),
+            // With a hash in each header no frame is ordinary.
+            steps: !features.contains(Features::HASH_REPORT) && !framing.own_descriptor,
+            look: framing.mergeable || features.contains(Features::GUEST_CSUM),
             options,
             bulk: (ring.ledger().size() / 4).clamp(1, BULK as u16),
             linear: source.linear(),
@@ -142,19 +144,25 @@ impl<R: Ring> RxQueue<R> {
     /// Receives four ordinary frames, or none.
     #[inline(always)]
     fn receive_step(&mut self, places: &mut [MaybeUninit<MbufRef>; STEP]) -> bool {
-        if self.merge.is_some() {
+        if self.merge.is_some() || !self.steps {
             return false;
         }
         let Some(lens) = self.ring.used_step() else { return false };
         let Some(cookies) = self.ring.ledger().tail_cookies() else { return false };
-        // One comparison a length: too short wraps around to very long.
-        let longest = self.room - self.shortest;
-        if lens.iter().any(|len| len.wrapping_sub(self.shortest) > longest) {
-            return false;
-        }
         // SAFETY: the ring shows buffers that it is about to release.
         let buffers = cookies.map(|c| unsafe { MbufRef::from_cookie(c) });
-        if self.look && !buffers.iter().all(|m| self.is_ordinary(*m)) {
+        // All four before the answer: their headers are fetched at the same time.
+        let (longest, mut odd) = (self.room - self.shortest, false);
+        for k in 0..STEP {
+            // One comparison a length: too short wraps around to very long.
+            odd |= lens[k].wrapping_sub(self.shortest) > longest;
+        }
+        if self.look {
+            for m in buffers {
+                odd |= !self.is_ordinary(m);
+            }
+        }
+        if odd {
             return false;
         }
         self.ring.consume_step();
@@ -185,12 +193,7 @@ impl<R: Ring> RxQueue<R> {
     #[inline(always)]
     fn is_ordinary(&self, m: MbufRef) -> bool {
         // SAFETY: the device wrote a header there, of 12 bytes when frames are merged; the buffer is ours again.
-        unsafe { header::is_ordinary(self.header_of(m), self.framing.mergeable) && !self.has_hash() }
-    }
-
-    #[inline(always)]
-    fn has_hash(&self) -> bool {
-        self.features.contains(Features::HASH_REPORT)
+        unsafe { header::is_ordinary(self.header_of(m), self.framing.mergeable) }
     }
 
     /// Receives one frame, whatever it is like.

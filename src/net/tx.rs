@@ -146,7 +146,11 @@ impl<R: Ring> TxQueue<R> {
             return false;
         }
         let lens = step.map(|m| u32::from(m.data_len()));
-        if !self.push || step.iter().fold(0, |odd, m| odd | self.oddity(*m)) != 0 {
+        let mut odd = 0;
+        for m in step {
+            odd |= self.oddity(*m);
+        }
+        if odd != 0 || !self.push {
             return false;
         }
         let headers = step.map(|m| m.data().wrapping_sub(usize::from(self.framing.hdr_len)));

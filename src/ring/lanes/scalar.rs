@@ -1,4 +1,4 @@
-//! Plain words, for every CPU.
+//! Plain words, for every CPU. Plain loops too: they are unrolled, where an iterator's closure may become a call.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -15,7 +15,10 @@ impl Lanes for Scalar {
     #[inline(always)]
     fn used_split(elements: [Shared<u64>; STEP], ids: [u16; STEP]) -> Option<[u32; STEP]> {
         let words = elements.map(|e| e.load(Relaxed));
-        let miss = (0..STEP).fold(0, |miss, k| miss | (words[k] as u32 ^ u32::from(ids[k])));
+        let mut miss = 0;
+        for k in 0..STEP {
+            miss |= words[k] as u32 ^ u32::from(ids[k]);
+        }
         (miss == 0).then(|| words.map(|w| (w >> 32) as u32))
     }
 
@@ -25,7 +28,10 @@ impl Lanes for Scalar {
         // is asked for instead of the same line four times while it is being written.
         let last = words[2 * STEP - 1].load(Acquire);
         let metas = [words[1].load(Acquire), words[3].load(Acquire), words[5].load(Acquire), last];
-        let miss = (0..STEP).fold(0, |miss, k| miss | ((metas[k] ^ used_pattern(ids[k], flags)) & META_USED_MASK));
+        let mut miss = 0;
+        for k in 0..STEP {
+            miss |= (metas[k] ^ used_pattern(ids[k], flags)) & META_USED_MASK;
+        }
         (miss == 0).then(|| metas.map(|m| m as u32))
     }
 
