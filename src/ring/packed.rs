@@ -228,7 +228,9 @@ impl<L: Lanes> Ring for PackedRing<L> {
     fn has_used(&self) -> bool {
         // [used] pairs with the device's release of the flags: length, id and frame are there.
         let meta = self.meta(self.ledger.tail()).map_or(0, |m| m.load(Acquire));
-        self.ledger.lent() > 0 && (meta >> 48) as u16 & (DESC_F_AVAIL | DESC_F_USED) == self.used
+        let used = (meta >> 48) as u16 & (DESC_F_AVAIL | DESC_F_USED) == self.used;
+        // The slots of a batch do not say that they are used, but for its first.
+        self.ledger.lent() > 0 && (used || self.run.is_on())
     }
 
     fn set_calls(&mut self, on: bool) {
