@@ -263,7 +263,9 @@ impl Pool {
             let got = self.pop(|m| match empty.next() {
                 Some(place) => *place = Some(m),
                 // At most all but one of the last bunch, so there is room.
-                None => over.extend([m]),
+                None => {
+                    let _ = over.try_push(m);
+                }
             });
             if got == 0 {
                 places.iter_mut().filter_map(Option::take).for_each(|m| self.push(&[m]));
@@ -319,7 +321,7 @@ impl Pool {
                 // SAFETY: passed on.
                 unsafe { Self::put_bunch(&mut bunch) };
             }
-            bunch.extend([m]);
+            let _ = bunch.try_push(m);
         }
         // SAFETY: passed on.
         unsafe { Self::put_bunch(&mut bunch) };
