@@ -11,8 +11,6 @@ use std::process::Command;
 
 use support::{Scratch, have, root, run, skip};
 
-const HEADERS: [&str; 2] = ["vuser.h", "virtio_user_compat.h"];
-
 fn header(name: &str) -> String {
     let path = root().join("include").join(name);
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
