@@ -71,6 +71,9 @@ impl<R: Ring> TxQueue<R> {
             Ok(Sent::Gone) => {
                 self.board.counters.packets.add(1);
                 self.board.counters.bytes.add(u64::from(len));
+                if self.sort {
+                    self.board.counters.sort(m);
+                }
             }
             Err(refusal) => {
                 let counters = &self.board.counters;
