@@ -207,8 +207,8 @@ fn instructions(mut round: Round<'_>, burst: u16, size: u16) -> f64 {
                 for _ in 0..rounds {
                     round(&mut |burst| {
                         let trap = || {
-                            // SAFETY: the parent waits for this signal.
                             if !warm {
+                                // SAFETY: the parent waits for this signal.
                                 unsafe { libc::raise(libc::SIGUSR1) };
                             }
                         };

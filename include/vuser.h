@@ -587,8 +587,8 @@ int vuser_queue_get_stats(const struct vuser_queue *queue, struct vuser_queue_st
 // Sets the counters of a queue to zero. From any thread.
 int vuser_queue_reset_stats(struct vuser_queue *queue);
 
-// Starts a back-end that listens: "path=/tmp/s" and, if wanted, mode=echo|sink|source, queues, frame_len, mac, mtu. It
-// serves one front-end after another until vuser_loopback_stop.
+// Starts a back-end that listens: "path=/tmp/s" and, if wanted, mode=echo|sink|source, queues, mac, mtu, and frame,
+// the length of frames that it makes. It serves one front-end after another until vuser_loopback_stop.
 int vuser_loopback_start(const char *args,
                          struct vuser_loopback **loopback);
 

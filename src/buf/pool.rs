@@ -324,7 +324,7 @@ impl Pool {
                 // SAFETY: passed on.
                 unsafe { Self::put_bunch(&mut bunch) };
             }
-            bunch.extend([m]);
+            let _ = bunch.try_push(m);
         }
         // SAFETY: passed on.
         unsafe { Self::put_bunch(&mut bunch) };

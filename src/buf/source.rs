@@ -135,8 +135,10 @@ impl Calls {
         while want > 0 {
             // SAFETY: there is room for `want`; on success (0) the source has filled all of them.
             if unsafe { (self.get_bulk)(self.ctx, bulk.as_mut_ptr().cast(), want as c_uint) } == 0 {
-                // SAFETY: filled, see above.
-                kept.extend(bulk.iter().take(want).map(|m| unsafe { m.assume_init() }));
+                for m in bulk.iter().take(want) {
+                    // SAFETY: filled, see above.
+                    let _ = kept.try_push(unsafe { m.assume_init() });
+                }
                 return;
             }
             want /= 2;

@@ -10,8 +10,8 @@ use crate::error::Error;
 /// A vhost-user back-end in a thread of this process, to try a front-end without a switch.
 pub struct vuser_loopback(Loopback);
 
-/// Starts a back-end that listens: "path=/tmp/s" and, if wanted, mode=echo|sink|source, queues, frame_len, mac, mtu. It
-/// serves one front-end after another until vuser_loopback_stop.
+/// Starts a back-end that listens: "path=/tmp/s" and, if wanted, mode=echo|sink|source, queues, mac, mtu, and frame,
+/// the length of frames that it makes. It serves one front-end after another until vuser_loopback_stop.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_loopback_start(args: *const c_char, loopback: *mut *mut vuser_loopback) -> c_int {
     control("vuser_loopback_start", || {

@@ -172,8 +172,10 @@ pub unsafe extern "C" fn vuser_mbuf_prepend(m: *mut Mbuf, len: u16) -> *mut c_vo
 pub unsafe extern "C" fn vuser_mbuf_adj(m: *mut Mbuf, len: u16) -> c_int {
     control("vuser_mbuf_adj", || {
         // SAFETY: by the conventions.
-        let m = unsafe { own(m) }.filter(|m| len <= m.data_len());
-        let m = m.ok_or_else(|| Error::invalid(format!("the first segment has fewer than {len} bytes")))?;
+        let m = unsafe { own(m) }.ok_or_else(|| Error::invalid("m is NULL"))?;
+        if len > m.data_len() {
+            return Err(Error::invalid(format!("the first segment has fewer than {len} bytes: {}", m.data_len())));
+        }
         m.set_data_off(m.data_off() + len);
         m.set_data_len(m.data_len() - len);
         m.set_pkt_len(m.pkt_len() - u32::from(len));

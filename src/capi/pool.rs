@@ -41,7 +41,8 @@ const EMPTY: vuser_pool_config =
 pub unsafe extern "C" fn vuser_pool_create(config: *const vuser_pool_config, pool: *mut *mut vuser_pool) -> c_int {
     control("vuser_pool_create", || {
         // SAFETY: by the conventions.
-        let asked = if config.is_null() { EMPTY } else { unsafe { read(config, "config", EMPTY)? } };
+        let given = unsafe { read(config, "config", EMPTY) };
+        let asked = if config.is_null() { EMPTY } else { given? };
         let default = PoolConfig::default();
         let or = |value: u16, default: u16| if value == 0 { default } else { value };
         let made = Pool::new(PoolConfig {

@@ -85,11 +85,13 @@ pub fn agree(wanted: Features, offered: Features) -> Features {
 /// Looks whether a choice of the caller's can be.
 pub fn check(chosen: Features, offered: Features) -> Result<()> {
     let refuse = |which: Features, why: &str| Err(Error::invalid(format!("features {:#x} {why}", which.bits())));
-    if !(chosen & !offered).is_empty() {
-        return refuse(chosen & !offered, "are not offered by the device");
+    // `difference`, because `!` leaves out bits that have no name.
+    let (strange, unsupported) = (chosen.difference(offered), chosen.difference(SUPPORTED));
+    if !strange.is_empty() {
+        return refuse(strange, "are not offered by the device");
     }
-    if !(chosen & !SUPPORTED).is_empty() {
-        return refuse(chosen & !SUPPORTED, "are not supported by this driver");
+    if !unsupported.is_empty() {
+        return refuse(unsupported, "are not supported by this driver");
     }
     for (feature, needs) in NEEDS {
         if chosen.intersects(feature) && !chosen.intersects(needs) {
@@ -123,5 +125,7 @@ mod tests {
         assert!(check(Features::HOST_TSO4, Features::all()).is_err());
         assert!(check(Features::CSUM, Features::GUEST_CSUM).is_err());
         assert!(check(Features::NOTIFY_ON_EMPTY, Features::all()).is_err());
+        let nameless = Features::from_bits_retain(1 << 48);
+        assert!(check(nameless, Features::all()).is_err() && check(nameless, nameless).is_err());
     }
 }

@@ -153,9 +153,9 @@ impl<R: Ring> RxQueue<R> {
         let buffers = cookies.map(|c| unsafe { MbufRef::from_cookie(c) });
         // All four before the answer: their headers are fetched at the same time.
         let (longest, mut odd) = (self.room - self.shortest, false);
-        for k in 0..STEP {
+        for len in lens {
             // One comparison a length: too short wraps around to very long.
-            odd |= lens[k].wrapping_sub(self.shortest) > longest;
+            odd |= len.wrapping_sub(self.shortest) > longest;
         }
         if self.look {
             for m in buffers {

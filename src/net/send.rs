@@ -71,6 +71,9 @@ impl<R: Ring> TxQueue<R> {
             Ok(Sent::Gone) => {
                 self.board.counters.packets.add(1);
                 self.board.counters.bytes.add(u64::from(len));
+                if self.sort {
+                    self.board.counters.sort(m);
+                }
             }
             Err(refusal) => {
                 let counters = &self.board.counters;
@@ -108,9 +111,9 @@ impl<R: Ring> TxQueue<R> {
         // SAFETY: the extras are ours, and large enough for all that is written below.
         unsafe { header::write(extra, hdr_len, header) };
         let mut chain = Chain::new();
-        chain.push(Segment { addr: extra as u64, len: hdr_len as u32, flags: 0 });
+        chain.try_push(Segment { addr: extra as u64, len: hdr_len as u32, flags: 0 }).map_err(|_| Refusal::Segments)?;
         if tag {
-            chain.push(self.rewrite(m, extra, &mut data)?);
+            chain.try_push(self.rewrite(m, extra, &mut data)?).map_err(|_| Refusal::Segments)?;
         }
         chain.try_extend_from_slice(&data).map_err(|_| Refusal::Segments)?;
         Ok(chain)
@@ -130,7 +133,7 @@ impl<R: Ring> TxQueue<R> {
                 if chain.len() == MAX_CHAIN - 2 {
                     return Err(Refusal::Segments);
                 }
-                chain.push(Segment { addr, len, flags: 0 });
+                chain.try_push(Segment { addr, len, flags: 0 }).map_err(|_| Refusal::Segments)?;
             }
             sum += len;
         }

@@ -127,7 +127,11 @@ impl Counters {
             _ => &self.size_1519_max,
         };
         bin.add(1);
-        // SAFETY: six bytes of the first segment's data, which the frame is long enough to have.
+        if m.data_len() < 6 {
+            // An address in pieces is not put together for the sake of a counter.
+            return;
+        }
+        // SAFETY: six bytes of the first segment's data, which it has.
         let address: [u8; 6] = unsafe { crate::mem::shared::peek(m.data()) };
         if address == [0xff; 6] {
             self.broadcast.add(1);

@@ -217,14 +217,17 @@ impl<R: Ring> TxQueue<R> {
             if let Some(cookies) = step
                 && self.ring.take_step()
             {
+                // There is room for a step, which was seen to above.
                 // SAFETY: the ring has just released them.
-                plain.extend(cookies.map(|c| unsafe { MbufRef::from_cookie(c) }));
+                let _ = plain.try_extend_from_slice(&cookies.map(|c| unsafe { MbufRef::from_cookie(c) }));
                 n += STEP;
                 continue;
             }
             match self.ring.take() {
-                // SAFETY: the ring has just released it.
-                Ok(Some((cookie, _, true))) => plain.extend([unsafe { MbufRef::from_cookie(cookie) }]),
+                Ok(Some((cookie, _, true))) => {
+                    // SAFETY: the ring has just released it.
+                    let _ = plain.try_push(unsafe { MbufRef::from_cookie(cookie) });
+                }
                 // SAFETY: as above.
                 Ok(Some((cookie, _, false))) => self.source.free(unsafe { MbufRef::from_cookie(cookie) }),
                 Ok(None) => break Ok(n),

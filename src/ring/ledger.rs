@@ -228,15 +228,22 @@ impl Ledger {
         true
     }
 
+    /// `swap` of slices has a panic that the compiler can't know to be out of reach; a burst has none.
+    fn swap<T>(row: &mut [T], i: usize, j: usize) {
+        if i < row.len() && j < row.len() {
+            row.swap(i, j);
+        }
+    }
+
     /// Reverses the entries from the `from`th to before the `to`th slot after `tail`.
     fn reverse(&mut self, from: u16, to: u16) {
         let (mut a, mut b) = (from, to);
         while a + 1 < b {
             b -= 1;
             let (i, j) = (usize::from(self.after(self.tail, a)), usize::from(self.after(self.tail, b)));
-            self.ids.swap(i, j);
-            self.spans.swap(i, j);
-            self.cookies.swap(i, j);
+            Self::swap(&mut self.ids, i, j);
+            Self::swap(&mut self.spans, i, j);
+            Self::swap(&mut self.cookies, i, j);
             a += 1;
         }
     }

@@ -1,0 +1,30 @@
+#!/bin/sh
+# Installs what the tests and the demo need beyond cargo, a C compiler and make: as root on Debian by apt, otherwise it
+# says what is missing and how to get it.
+set -eu
+
+missing=
+need() { # command-or-check package
+    if ! sh -c "$1" >/dev/null 2>&1; then missing="$missing $2"; fi
+}
+
+need 'command -v cc' gcc
+need 'command -v c++' g++
+need 'command -v pkg-config' pkg-config
+need 'command -v objdump' binutils
+need 'command -v dpdk-testpmd' dpdk-dev
+need 'pkg-config --exists libdpdk' libdpdk-dev
+need 'pkg-config --exists wireshark' libwireshark-dev
+need 'command -v valgrind' valgrind
+
+[ -n "$missing" ] || exit 0
+command="apt-get install -y --no-install-recommends$missing"
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    echo "prepare: $command"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive $command >/dev/null
+else
+    echo "prepare: missing for the tests:$missing" >&2
+    echo "prepare: run as root: $command" >&2
+    exit 1
+fi
