@@ -112,7 +112,7 @@ static inline struct vuser_config read_devargs(const char *devargs)
 {
 	struct vuser_config config;
 
-	vuser_config_init(&config);
+	vuser_config_init(&config, sizeof(config));
 	check(vuser_config_parse(&config, devargs), devargs);
 	if (config.queues == 0 || config.queues > MAX_PAIRS)
 		die("%s: the examples take 1 to %d queue pairs", devargs, MAX_PAIRS);

@@ -40,7 +40,7 @@ static inline int virtio_user_dev_init(struct virtio_user_dev *dev, const char *
                  mac ? mac : "", iface ? ",iface=" : "", iface ? iface : "");
     if (n < 0 || (size_t)n >= sizeof(args))
         return -ENAMETOOLONG;
-    err = vuser_config_init(&config);
+    err = vuser_config_init(&config, sizeof(config));
     if (err == 0)
         err = vuser_config_parse(&config, args);
     return err ? err : vuser_dev_init(&config, &dev->vuser);

@@ -4,6 +4,7 @@
 pub mod vhost_user;
 
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use crate::error::Result;
 use crate::mem::map::MemoryMap;
@@ -56,6 +57,9 @@ pub trait Backend: Send {
     fn status(&mut self) -> Result<Option<Status>>;
     /// Reads configuration space; false where the device has none to read.
     fn read_config(&mut self, offset: u32, bytes: &mut [u8]) -> Result<bool>;
+    /// Waits until a device that could not be stopped has let go of our memory by closing the connection; false when it
+    /// has not within the time.
+    fn wait_gone(&self, at_most: Duration) -> bool;
     /// Whether the other side is still there, without waiting.
     fn is_alive(&self) -> bool;
 }

@@ -67,6 +67,7 @@ impl Source {
     pub fn put(&mut self, buffers: &[MbufRef]) {
         match self {
             Self::Pool(cache) => cache.put(buffers),
+            Self::Calls(..) if buffers.is_empty() => {}
             // SAFETY: the source's own function, with buffers that came from it.
             Self::Calls(calls, _) => unsafe {
                 (calls.put_bulk)(calls.ctx, buffers.as_ptr(), buffers.len() as c_uint);
@@ -118,6 +119,7 @@ impl Source {
     pub fn flush(&mut self) {
         match self {
             Self::Pool(cache) => cache.flush(),
+            Self::Calls(_, kept) if kept.is_empty() => {}
             Self::Calls(calls, kept) => {
                 // SAFETY: the source's own function, with buffers that came from it.
                 unsafe { (calls.put_bulk)(calls.ctx, kept.as_ptr(), kept.len() as c_uint) };

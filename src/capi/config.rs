@@ -40,7 +40,7 @@ const _: () = assert!(
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct vuser_config {
-    /// sizeof(struct vuser_config); vuser_config_init sets it.
+    /// sizeof(struct vuser_config), as given to vuser_config_init.
     pub size: usize,
     /// Socket of the back-end, or "loopback" for the one that is built in.
     pub path: [c_char; 256],
@@ -188,13 +188,18 @@ pub(super) unsafe fn config(cfg: *const vuser_config) -> Result<Config> {
     unsafe { read(cfg, "config", default) }?.to_config()
 }
 
-/// Sets all fields to their defaults, which are those of DPDK's virtio-user.
+/// Sets all fields to their defaults, which are those of DPDK's virtio-user. size is sizeof(struct vuser_config), so
+/// that a newer library does not write more than an older program has.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn vuser_config_init(config: *mut vuser_config) -> c_int {
+pub unsafe extern "C" fn vuser_config_init(config: *mut vuser_config, size: usize) -> c_int {
     control("vuser_config_init", || {
         let default = vuser_config::from_config(&Config::default())?;
         // SAFETY: by the conventions.
-        unsafe { super::error::put(config, "config", default) }.map(|()| 0)
+        unsafe {
+            super::error::put(config.cast::<usize>(), "config", size)?;
+            fill(config, "config", default)
+        }
+        .map(|()| 0)
     })
 }
 

@@ -109,6 +109,8 @@ pub(super) unsafe fn fill<T: Sized0>(ptr: *mut T, argument: &str, mut value: T) 
         return Err(Error::invalid(format!("{argument}->size is {known}; set it to sizeof, {right} here")));
     }
     *value.size_mut() = known;
+    // SAFETY: the caller's struct has `known` bytes; what is newer than this library is zero.
+    unsafe { std::ptr::write_bytes(ptr.cast::<u8>(), 0, known) };
     // SAFETY: as in `read`, the other way round.
     unsafe {
         std::ptr::copy_nonoverlapping((&raw const value).cast::<u8>(), ptr.cast::<u8>(), known.min(size_of::<T>()))

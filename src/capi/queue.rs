@@ -19,6 +19,7 @@ use crate::net::stats::Stats;
 
 /// One receive or one transmit queue of a device, from its set-up until vuser_dev_uninit. One thread at a time uses
 /// it, and none while the device is started, stopped or reset.
+#[repr(transparent)]
 pub struct vuser_queue(Port);
 
 impl vuser_queue {
@@ -124,7 +125,8 @@ pub unsafe extern "C" fn vuser_rx_queue_setup(
 }
 
 /// Sets the transmit queue of a pair up: its size (0: the configuration's) and the pool that most packets are of.
-/// Packets of other pools may be sent too, at a higher cost. Only while the device is stopped.
+/// Packets of other pools that queues of this device were set up with may be sent too, at a higher cost. Only while the
+/// device is stopped.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_tx_queue_setup(
     dev: *mut vuser_dev,
@@ -195,6 +197,9 @@ pub unsafe extern "C" fn vuser_tx_queue(dev: *const vuser_dev, pair: u16) -> *mu
 /// device is stopped or the queue is broken: see vuser_queue_status.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_rx_burst(queue: *mut vuser_queue, mbufs: *mut *mut Mbuf, n: u16) -> u16 {
+    if n == 0 {
+        return 0;
+    }
     // SAFETY: by the conventions, which are the law of queues; a handle has the representation of a pointer.
     unsafe {
         let out = std::slice::from_raw_parts_mut(mbufs.cast::<MaybeUninit<MbufRef>>(), usize::from(n));
@@ -203,14 +208,15 @@ pub unsafe extern "C" fn vuser_rx_burst(queue: *mut vuser_queue, mbufs: *mut *mu
 }
 
 /// Sends up to n packets, from the first on, and returns how many were taken. Those belong to the queue; the others
-/// stay the caller's, who may try again. A packet that can't be sent at all counts as taken: it is freed, and counted
+/// stay the caller's, who may try again while vuser_queue_status is 0. A packet that can't be sent at all counts as taken: it is freed, and counted
 /// by its reason in the statistics. Never waits.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_tx_burst(queue: *mut vuser_queue, mbufs: *mut *mut Mbuf, n: u16) -> u16 {
     // SAFETY: as above.
     unsafe {
-        let packets = std::slice::from_raw_parts(mbufs.cast::<MbufRef>(), usize::from(n));
-        (*queue).0.tx_burst(packets) as u16
+        // With no packets, a burst collects what was sent; the array may be NULL then.
+        let mbufs = if n == 0 { std::ptr::dangling() } else { mbufs.cast::<MbufRef>().cast_const() };
+        (*queue).0.tx_burst(std::slice::from_raw_parts(mbufs, usize::from(n))) as u16
     }
 }
 
@@ -252,19 +258,28 @@ pub unsafe extern "C" fn vuser_queue_fd(queue: *const vuser_queue) -> c_int {
 
 /// With on = 1, asks the device to call when there is the next frame to receive (or the next one was sent): one call,
 /// then it must be asked again. Returns 1 when there is work already, so that the caller must not wait but burst; 0 when
-/// it may wait. With on = 0, asks it not to call, which is how a device starts.
+/// it may wait. With on = 0, asks it not to call, which is how a device starts. -ENETDOWN, -EIO: see vuser_queue_status.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_queue_call(queue: *mut vuser_queue, on: c_int) -> c_int {
     // SAFETY: by the conventions.
-    control("vuser_queue_call", || unsafe { Ok(get(queue, "queue")?.0.set_calls(on != 0).into()) })
+    control("vuser_queue_call", || unsafe {
+        let queue = get(queue, "queue")?;
+        queue.0.status()?;
+        Ok(queue.0.set_calls(on != 0).into())
+    })
 }
 
 /// Waits until there may be work for the queue, at most so many milliseconds: 1 when there may be, 0 when not.
+/// -ENETDOWN, -EIO: see vuser_queue_status.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_queue_wait(queue: *mut vuser_queue, timeout_ms: c_uint) -> c_int {
     let time = Duration::from_millis(timeout_ms.into());
     // SAFETY: by the conventions.
-    control("vuser_queue_wait", || unsafe { Ok(get(queue, "queue")?.0.wait(time).into()) })
+    control("vuser_queue_wait", || unsafe {
+        let queue = get(queue, "queue")?;
+        queue.0.status()?;
+        Ok(queue.0.wait(time).into())
+    })
 }
 
 /// Counters of a queue since it was set up, or since vuser_queue_reset_stats. What a direction has not stays 0.

@@ -11,6 +11,7 @@ mod rings;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::errno::Errno;
 
@@ -31,6 +32,9 @@ use crate::net::{Framing, path};
 use crate::spec::net::{NET_S_LINK_UP, NetConfig};
 use crate::spec::virtio::{Features, Status};
 use crate::sys::socket::Stream;
+
+/// How long a device that could not be stopped is given to close the connection.
+const LET_GO: Duration = Duration::from_millis(500);
 
 /// Where a queue is to take its buffers from.
 #[derive(Clone, Debug)]
@@ -70,11 +74,13 @@ pub struct Device {
     /// By ring index: receive 2 × pair, transmit 2 × pair + 1.
     queues: Vec<Option<Queue>>,
     memory: MemoryMap,
-    rings: Option<RingMemory>,
+    rings: Option<Arc<RingMemory>>,
     /// What the device was told of last. It is kept until the device has been told of something else: DPDK's vhost takes
     /// a region of the same address and size for the same memory, whatever file comes with it, and memory that is
     /// still there can't have its address taken.
     told: Option<Arc<MemoryMap>>,
+    /// Queues that a silent device could not be made to stop: their buffers stay lent as long as we are connected.
+    parked: Vec<(Engine, Arc<RingMemory>)>,
     /// Last, so that it outlives the back-end's connection to it.
     loopback: Option<Loopback>,
 }
@@ -122,6 +128,7 @@ impl Device {
             memory: MemoryMap::default(),
             rings: None,
             told: None,
+            parked: Vec::new(),
             config,
             backend,
             offered,
@@ -281,10 +288,23 @@ impl Device {
             return Err(Error::invalid(message));
         }
         self.check_layout()?;
+        self.check_rooms();
         self.bring_up().inspect_err(|e| {
             log::error!("start: {e}");
             let _ = self.take_down();
         })
+    }
+
+    /// Without merged buffers, a frame that does not fit one is dropped by the device.
+    fn check_rooms(&self) {
+        let framing = Framing::new(self.features);
+        let need = u32::from(framing.hdr_len) + 14 + u32::from(self.mtu);
+        for queue in self.queues.iter().flatten().step_by(2).filter(|_| !framing.mergeable) {
+            let (len, headroom) = queue.source.open().room();
+            if u32::from(len.saturating_sub(headroom)) < need {
+                log::warn!("receive buffers have {len} bytes: too few for an MTU of {} without mrg_rxbuf=1", self.mtu);
+            }
+        }
     }
 
     fn bring_up(&mut self) -> Result<()> {
@@ -295,7 +315,7 @@ impl Device {
         self.backend.set_features(self.features)?;
         self.agree_status()?;
         let sizes: Vec<u16> = self.queues.iter().flatten().map(|q| q.size).collect();
-        let rings = RingMemory::new(self.features, &sizes, self.config.huge)?;
+        let rings = Arc::new(RingMemory::new(self.features, &sizes, self.config.huge)?);
         let mut map = self.memory.clone();
         map.add(rings.region())?;
         for queue in self.queues.iter().flatten() {
@@ -305,7 +325,7 @@ impl Device {
         }
         let map = Arc::new(map);
         self.make_engines(&rings, &map);
-        let rings = self.rings.insert(rings);
+        let rings = self.rings.insert(rings).clone();
         self.backend.set_memory(&map)?;
         self.told = Some(map);
         for (index, queue) in (0..).zip(self.queues.iter().flatten()) {
@@ -392,33 +412,48 @@ impl Device {
     }
 
     fn take_down(&mut self) -> Result<()> {
+        if self.rings.is_none() {
+            return self.back_to_driver();
+        }
         let mut first = Ok(());
         let mut keep = |result: Result<()>| {
             if first.is_ok() {
                 first = result;
             }
         };
+        let mut stopped = Vec::new();
         for index in 0..self.queues.len() as u16 {
-            if self.rings.is_some() {
-                keep(self.backend.enable_ring(index, false));
-                keep(self.stop_queue(index));
+            keep(self.backend.enable_ring(index, false));
+            let result = self.stop_queue(index);
+            stopped.push(result.is_ok());
+            keep(result);
+        }
+        // A device that has closed the connection has let go of everything, too.
+        let gone = stopped.contains(&false) && self.backend.wait_gone(LET_GO);
+        for (queue, stopped) in self.queues.iter().flatten().zip(stopped) {
+            queue.port.board.mend();
+            // SAFETY: the law of queues: nobody bursts while the device is being stopped.
+            let engine = unsafe { queue.port.replace(Engine::Idle) };
+            match &self.rings {
+                Some(rings) if !stopped && !gone => self.parked.push((engine, rings.clone())),
+                _ => engine.reclaim(),
             }
         }
-        // Nothing of the device's is running any more, or it has gone: the memory is ours again.
-        for queue in self.queues.iter().flatten() {
-            // SAFETY: the law of queues: nobody bursts while the device is being stopped.
-            match unsafe { queue.port.replace(Engine::Idle) } {
-                Engine::Rx(mut rx) => rx.reclaim(),
-                Engine::Tx(mut tx) => tx.reclaim(),
-                Engine::Idle => {}
-            }
+        if !self.parked.is_empty() {
+            log::warn!("the device was not stopped: the buffers that it has stay with it until uninit");
         }
         self.rings = None;
+        keep(self.back_to_driver());
+        first
+    }
+
+    /// Resets the device, as far as it has a status, and takes VIRTIO 3.1.1's steps 2 and 3 again.
+    fn back_to_driver(&mut self) -> Result<()> {
         self.status = Status::ACKNOWLEDGE | Status::DRIVER;
         for step in [Status::empty(), Status::ACKNOWLEDGE, self.status] {
-            keep(self.backend.set_status(step));
+            self.backend.set_status(step)?;
         }
-        first
+        Ok(())
     }
 
     /// Stops one ring; the device says how far it got, which must be possible.
@@ -488,6 +523,9 @@ impl Drop for Device {
     fn drop(&mut self) {
         if let Err(e) = self.stop() {
             log::warn!("the device was closed although it could not be stopped: {e}");
+        }
+        for (engine, _rings) in self.parked.drain(..) {
+            engine.reclaim();
         }
     }
 }

@@ -25,6 +25,17 @@ pub(super) enum Engine {
     Tx(Box<dyn Tx>),
 }
 
+impl Engine {
+    /// The device has let go of it: all its buffers come back.
+    pub(super) fn reclaim(self) {
+        match self {
+            Self::Rx(mut rx) => rx.reclaim(),
+            Self::Tx(mut tx) => tx.reclaim(),
+            Self::Idle => {}
+        }
+    }
+}
+
 /// A queue. It lives as long as its device, and from start to stop there is an engine in it.
 ///
 /// The law of queues: one thread at a time uses a queue, and none while the device is started, stopped or reset.

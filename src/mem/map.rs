@@ -86,9 +86,10 @@ pub struct MemoryMap {
 }
 
 impl MemoryMap {
-    /// Adds a region. One that is there already, with the same bounds, is left as it is.
+    /// Adds a region. One of the same bounds that is there already gives way: memory can be at a place only once.
     pub fn add(&mut self, region: Region) -> Result<()> {
-        if self.regions.iter().any(|r| (r.addr, r.len) == (region.addr, region.len)) {
+        if let Some(r) = self.regions.iter_mut().find(|r| (r.addr, r.len) == (region.addr, region.len)) {
+            *r = region;
             return Ok(());
         }
         if let Some(other) = self.regions.iter().find(|r| r.overlaps(&region)) {

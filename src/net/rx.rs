@@ -257,7 +257,9 @@ impl<R: Ring> RxQueue<R> {
         let counters = &self.board.counters;
         if frame.pkt_len() < SHORTEST_FRAME {
             counters.runt.add(1);
-        } else if let Err(BadHeader) = header::apply(&merge.header, frame, self.features) {
+        } else if (self.look || !self.steps)
+            && let Err(BadHeader) = header::apply(&merge.header, frame, self.features)
+        {
             counters.bad_header.add(1);
         } else {
             counters.bytes.add(u64::from(frame.pkt_len()));
@@ -343,6 +345,10 @@ impl<R: Ring> RxQueue<R> {
 
     /// Asks the device to call when there is something to receive; true when there is already.
     pub fn set_calls(&mut self, on: bool) -> bool {
+        if on {
+            // Buffers may have come free since the last burst, and a device without buffers never calls.
+            self.refill();
+        }
         self.ring.set_calls(on);
         on && self.ring.has_used()
     }
@@ -352,8 +358,15 @@ impl<R: Ring> RxQueue<R> {
         &self.ring
     }
 
-    /// The device has stopped: all buffers go back to where they came from.
+    /// The device has stopped: all buffers go back to where they came from. Frames that it had delivered and nobody
+    /// has received are counted as lost.
     pub fn reclaim(&mut self) {
+        if !self.board.is_broken() && self.ring.poll().is_ok() {
+            while let Ok(Some(frame)) = self.receive_one(&mut MOST.clone()) {
+                self.board.counters.lost.add(1);
+                self.source.free(frame);
+            }
+        }
         if let Some(merge) = self.merge.take() {
             self.board.counters.lost.add(1);
             self.source.free(merge.head);

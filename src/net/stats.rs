@@ -141,8 +141,9 @@ impl Counters {
     }
 }
 
-/// What the thread of the burst tells everybody else.
+/// What the thread of the burst tells everybody else. Alone on its cache lines: it is written by every burst.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub struct Board {
     /// What was counted.
     pub counters: Counters,

@@ -98,8 +98,13 @@ impl<R: Ring> TxQueue<R> {
         }
         let free = usize::from(self.ring.ledger().free());
         let half = usize::from(self.ring.ledger().size() / 2);
-        if (free < half.max(packets.len()) || self.source.is_dry()) && self.collect(COLLECT).is_err() {
+        let dry = self.source.is_dry();
+        if (free < half.max(packets.len()) || dry) && self.collect(COLLECT).is_err() {
             return 0;
+        }
+        if dry {
+            // Others wait for the buffers that this queue would keep near.
+            self.source.flush();
         }
         let n = self.send(packets);
         if self.ring.publish() {
@@ -134,7 +139,7 @@ impl<R: Ring> TxQueue<R> {
     /// is done is collected first.
     fn send_or_collect(&mut self, packet: MbufRef) -> Sent {
         match self.send_one(packet) {
-            Sent::Full if self.collect(usize::MAX).is_ok_and(|collected| collected > 0) => self.send_one(packet),
+            Sent::Full if self.collect(8 * COLLECT).is_ok_and(|collected| collected > 0) => self.send_one(packet),
             sent => sent,
         }
     }
@@ -183,11 +188,12 @@ impl<R: Ring> TxQueue<R> {
         let owners_and_segments = u64::from((word >> 16) as u32 ^ ONE_OWNER_ONE_SEGMENT);
         let asked = m.ol_flags() & (flags::TX_WORK | flags::BORROWED);
         let pool = m.pool() as u64 ^ self.home;
+        let length = u64::from(m.pkt_len() ^ u32::from(m.data_len()));
         // Bit 31 where the difference is negative; bit 0 where the header would not be aligned to its fields.
         let headroom = (word as u16 as u32).wrapping_sub(u32::from(self.framing.hdr_len)) & 1 << 31;
         let runt = u32::from(m.data_len()).wrapping_sub(SHORTEST_FRAME) & 1 << 31;
         let unaligned = m.data() as u64 & 1;
-        owners_and_segments | asked | pool | u64::from(headroom | runt) | unaligned
+        owners_and_segments | asked | pool | length | u64::from(headroom | runt) | unaligned
     }
 
     /// Takes completed packets back, about `most` of them; how many.

@@ -28,6 +28,11 @@ impl Bell {
 
     /// Rings. A full counter needs no second ring, so EAGAIN is success; false when the fd is unusable.
     pub fn ring(&self) -> bool {
+        // O_NONBLOCK belongs to the description, which the peer shares and can clear; with the counter at its limit, a
+        // write would then block. A look first: only a peer that fills it in between can still delay us.
+        if !matches!(poll(&mut [PollFd::new(self.as_fd(), PollFlags::POLLOUT)], PollTimeout::ZERO), Ok(1)) {
+            return true;
+        }
         match nix::unistd::write(&self.0, &1u64.to_ne_bytes()) {
             Ok(_) | Err(Errno::EAGAIN | Errno::EINTR) => true,
             Err(_) => false,

@@ -94,7 +94,8 @@ impl SharedMemory {
         let file = File::from(fd);
         file.set_len(len as u64).map_err(|e| failed("size")(Errno::try_from(e).unwrap_or(Errno::EIO)))?;
         let fd = OwnedFd::from(file);
-        // A peer that could truncate the file would kill us by SIGBUS at the next access.
+        // A peer that could truncate the file would kill us by SIGBUS at the next access. Holes it can still punch; in
+        // ordinary pages they read as zeros, in huge pages the reservation below is what keeps a page for them.
         let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
         fcntl(&fd, FcntlArg::F_ADD_SEALS(seals)).map_err(failed("seal"))?;
         if huge {

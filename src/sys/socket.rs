@@ -145,6 +145,26 @@ impl Stream {
         wait(self.fd.as_fd(), PollFlags::POLLIN, Deadline::after(at_most)).is_ok()
     }
 
+    /// Says that nothing more will be sent. The other side reads the end of the stream.
+    pub fn hang_up(&self) {
+        let _ = nix::sys::socket::shutdown(self.fd.as_raw_fd(), nix::sys::socket::Shutdown::Write);
+    }
+
+    /// Waits until the other side has closed its end; false when the time is over.
+    pub fn wait_closed(&self, at_most: Duration) -> bool {
+        let end = Instant::now() + at_most;
+        loop {
+            // POLLHUP is reported unasked; nothing else is of interest.
+            let left = end.saturating_duration_since(Instant::now());
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            match poll(&mut [PollFd::new(self.fd.as_fd(), PollFlags::empty())], timeout) {
+                Ok(0) => return false,
+                Err(Errno::EINTR) => {}
+                _ => return true,
+            }
+        }
+    }
+
     /// Whether the other side has closed the connection, without waiting.
     pub fn is_closed(&self) -> bool {
         let mut byte = [0];

@@ -74,7 +74,7 @@ static inline struct vuser_dev *make_dev(const char *devargs)
 	struct vuser_config config;
 	struct vuser_dev *dev = NULL;
 
-	CHECK(vuser_config_init(&config) == 0);
+	CHECK(vuser_config_init(&config, sizeof(config)) == 0);
 	config.huge = 0;
 	CHECK(vuser_config_parse(&config, devargs) == 0);
 	CHECK(vuser_dev_init(&config, &dev) == 0 && dev != NULL);

@@ -7,7 +7,7 @@ static struct vuser_config defaults(void)
 	struct vuser_config config;
 
 	memset(&config, 0xa5, sizeof(config));
-	CHECK(vuser_config_init(&config) == 0);
+	CHECK(vuser_config_init(&config, sizeof(config)) == 0);
 	return config;
 }
 

@@ -15,7 +15,7 @@ static int init(const char *devargs, struct vuser_dev **dev)
 {
 	struct vuser_config config;
 
-	CHECK(vuser_config_init(&config) == 0 && vuser_config_parse(&config, devargs) == 0);
+	CHECK(vuser_config_init(&config, sizeof(config)) == 0 && vuser_config_parse(&config, devargs) == 0);
 	return vuser_dev_init(&config, dev);
 }
 
@@ -28,7 +28,7 @@ static void no_device_without_a_back_end(void)
 	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 
 	REFUSED(EINVAL, "config is NULL", vuser_dev_init(NULL, &dev));
-	CHECK(vuser_config_init(&config) == 0 && vuser_config_parse(&config, "path=loopback") == 0);
+	CHECK(vuser_config_init(&config, sizeof(config)) == 0 && vuser_config_parse(&config, "path=loopback") == 0);
 	REFUSED(EINVAL, "dev is NULL", vuser_dev_init(&config, NULL));
 	REFUSED(ENOENT, "/no/such/socket", init("path=/no/such/socket", &dev));
 	REFUSED(ENOTSUP, "server", init("path=/tmp/s,server=1", &dev));

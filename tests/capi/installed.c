@@ -9,7 +9,7 @@ int main(void)
 	struct vuser_config config;
 	struct vuser_dev *dev;
 
-	if (vuser_config_init(&config) != 0 || vuser_config_parse(&config, "path=loopback") != 0 ||
+	if (vuser_config_init(&config, sizeof(config)) != 0 || vuser_config_parse(&config, "path=loopback") != 0 ||
 	    vuser_dev_init(&config, &dev) != 0) {
 		fprintf(stderr, "%s\n", vuser_last_error());
 		return 1;

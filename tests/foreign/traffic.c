@@ -737,7 +737,7 @@ static bool open_device(struct run *r, struct vuser_dev_info *info)
 	struct vuser_pool_config pc = { 0 };
 	unsigned size, q;
 
-	vuser_config_init(&r->config);
+	vuser_config_init(&r->config, sizeof(r->config));
 	if (vuser_config_parse(&r->config, r->o.devargs) != 0)
 		return failed(r, "vuser_config_parse");
 	if (r->o.queues != 0)

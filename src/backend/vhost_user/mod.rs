@@ -303,6 +303,10 @@ impl Backend for VhostUser {
         Ok(true)
     }
 
+    fn wait_gone(&self, at_most: Duration) -> bool {
+        self.wire.wait_closed(at_most)
+    }
+
     fn is_alive(&self) -> bool {
         self.wire.is_alive()
     }

@@ -96,6 +96,11 @@ impl Wire {
         self.stream.as_fd()
     }
 
+    /// Waits until the other side has closed the connection.
+    pub(super) fn wait_closed(&self, at_most: Duration) -> bool {
+        self.stream.wait_closed(at_most)
+    }
+
     /// Whether the connection stands, without waiting.
     pub(super) fn is_alive(&self) -> bool {
         self.dead.is_none() && !self.stream.is_closed()
@@ -229,6 +234,8 @@ impl Wire {
 
     fn give_up(&mut self, errno: Errno, sentence: String) -> Error {
         self.dead = Some(sentence.clone());
+        // A back-end that is merely slow shall know that nobody listens any more, and let go of our memory.
+        self.stream.hang_up();
         Error::new(errno, sentence)
     }
 
