@@ -144,7 +144,7 @@ typedef void (*vuser_log_fn)(int level, const char *message, void *ctx);
 
 // What a device shall be. Fill it with vuser_config_init and then vuser_config_parse, or by hand. Switches are 0 or 1.
 struct vuser_config {
-    // sizeof(struct vuser_config); vuser_config_init sets it.
+    // sizeof(struct vuser_config), as given to vuser_config_init.
     size_t size;
     // Socket of the back-end, or "loopback" for the one that is built in.
     char path[256];
@@ -286,7 +286,8 @@ struct vuser_mbuf {
 struct vuser_pool_config {
     // sizeof(struct vuser_pool_config).
     size_t size;
-    // Buffers. 0 means 8192. A device keeps up to a ring of them in each receive queue.
+    // Buffers. 0 means 8192. Each queue keeps up to a ring of them, and up to 80 more near it: a pool for forwarding has
+    // as many as all rings have descriptors, and 80 for each queue, and what the application holds.
     uint32_t count;
     // Bytes of a buffer, headroom and frame. 0 means 2176.
     uint16_t data_size;
@@ -391,8 +392,10 @@ int vuser_set_log(int level,
                   vuser_log_fn function,
                   void *ctx);
 
-// Sets all fields to their defaults, which are those of DPDK's virtio-user.
-int vuser_config_init(struct vuser_config *config);
+// Sets all fields to their defaults, which are those of DPDK's virtio-user. size is sizeof(struct vuser_config), so
+// that a newer library does not write more than an older program has.
+int vuser_config_init(struct vuser_config *config,
+                      size_t size);
 
 // Sets fields from text in the form of DPDK's device arguments: "path=/tmp/s,queues=2,packed_vq=1".
 //
@@ -515,7 +518,8 @@ int vuser_rx_queue_setup(struct vuser_dev *dev,
                          struct vuser_pool *pool);
 
 // Sets the transmit queue of a pair up: its size (0: the configuration's) and the pool that most packets are of.
-// Packets of other pools may be sent too, at a higher cost. Only while the device is stopped.
+// Packets of other pools that queues of this device were set up with may be sent too, at a higher cost. Only while the
+// device is stopped.
 int vuser_tx_queue_setup(struct vuser_dev *dev,
                          uint16_t pair,
                          uint16_t size,
@@ -546,7 +550,7 @@ uint16_t vuser_rx_burst(struct vuser_queue *queue,
                         uint16_t n);
 
 // Sends up to n packets, from the first on, and returns how many were taken. Those belong to the queue; the others
-// stay the caller's, who may try again. A packet that can't be sent at all counts as taken: it is freed, and counted
+// stay the caller's, who may try again while vuser_queue_status is 0. A packet that can't be sent at all counts as taken: it is freed, and counted
 // by its reason in the statistics. Never waits.
 uint16_t vuser_tx_burst(struct vuser_queue *queue,
                         struct vuser_mbuf **mbufs,
@@ -574,11 +578,12 @@ int vuser_queue_fd(const struct vuser_queue *queue);
 
 // With on = 1, asks the device to call when there is the next frame to receive (or the next one was sent): one call,
 // then it must be asked again. Returns 1 when there is work already, so that the caller must not wait but burst; 0 when
-// it may wait. With on = 0, asks it not to call, which is how a device starts.
+// it may wait. With on = 0, asks it not to call, which is how a device starts. -ENETDOWN, -EIO: see vuser_queue_status.
 int vuser_queue_call(struct vuser_queue *queue,
                      int on);
 
 // Waits until there may be work for the queue, at most so many milliseconds: 1 when there may be, 0 when not.
+// -ENETDOWN, -EIO: see vuser_queue_status.
 int vuser_queue_wait(struct vuser_queue *queue, unsigned int timeout_ms);
 
 // The counters of a queue; stats->size must be set. From any thread.

@@ -14,7 +14,7 @@ need 'command -v pkg-config' pkg-config
 need 'command -v objdump' binutils
 need 'command -v dpdk-testpmd' dpdk-dev
 need 'pkg-config --exists libdpdk' libdpdk-dev
-need 'pkg-config --exists wireshark' libwireshark-dev
+need 'pkg-config --exists wireshark' 'libwireshark-dev libglib2.0-dev'
 need 'command -v valgrind' valgrind
 
 [ -n "$missing" ] || exit 0

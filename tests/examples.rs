@@ -81,6 +81,7 @@ fn socket(name: &str) -> PathBuf {
 struct Served {
     child: Child,
     path: PathBuf,
+    _output: BufReader<std::process::ChildStdout>,
 }
 
 impl Served {
@@ -88,9 +89,11 @@ impl Served {
         let path = socket(name);
         let mut child = start("loopback", &["--serve", &format!("{}{args}", path.display())]);
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        // Kept: the program writes its summary at the end, and a closed pipe would kill it.
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        output.read_line(&mut line).unwrap();
         assert!(line.starts_with("serving"), "loopback --serve: {line}");
-        Self { child, path }
+        Self { child, path, _output: output }
     }
 
     fn devargs(&self, more: &str) -> String {

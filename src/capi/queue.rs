@@ -19,8 +19,10 @@ use crate::net::stats::Stats;
 
 /// One receive or one transmit queue of a device, from its set-up until vuser_dev_uninit. One thread at a time uses
 /// it, and none while the device is started, stopped or reset.
-#[repr(transparent)]
-pub struct vuser_queue(Port);
+pub struct vuser_queue {
+    /// What it points to is a [`Port`].
+    _port: (),
+}
 
 impl vuser_queue {
     fn of(port: &Arc<Port>) -> *mut Self {
@@ -203,7 +205,7 @@ pub unsafe extern "C" fn vuser_rx_burst(queue: *mut vuser_queue, mbufs: *mut *mu
     // SAFETY: by the conventions, which are the law of queues; a handle has the representation of a pointer.
     unsafe {
         let out = std::slice::from_raw_parts_mut(mbufs.cast::<MaybeUninit<MbufRef>>(), usize::from(n));
-        (*queue).0.rx_burst(out) as u16
+        (*queue.cast::<Port>()).rx_burst(out) as u16
     }
 }
 
@@ -216,7 +218,7 @@ pub unsafe extern "C" fn vuser_tx_burst(queue: *mut vuser_queue, mbufs: *mut *mu
     unsafe {
         // With no packets, a burst collects what was sent; the array may be NULL then.
         let mbufs = if n == 0 { std::ptr::dangling() } else { mbufs.cast::<MbufRef>().cast_const() };
-        (*queue).0.tx_burst(std::slice::from_raw_parts(mbufs, usize::from(n))) as u16
+        (*queue.cast::<Port>()).tx_burst(std::slice::from_raw_parts(mbufs, usize::from(n))) as u16
     }
 }
 
@@ -228,7 +230,7 @@ pub unsafe extern "C" fn vuser_tx_prepare(queue: *mut vuser_queue, mbufs: *mut *
     // SAFETY: as above.
     unsafe {
         let packets = std::slice::from_raw_parts(mbufs.cast::<MbufRef>(), usize::from(n));
-        (*queue).0.tx_prepare(packets) as u16
+        (*queue.cast::<Port>()).tx_prepare(packets) as u16
     }
 }
 
@@ -237,7 +239,7 @@ pub unsafe extern "C" fn vuser_tx_prepare(queue: *mut vuser_queue, mbufs: *mut *
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_tx_done_cleanup(queue: *mut vuser_queue, n: u16) -> u16 {
     // SAFETY: by the conventions.
-    unsafe { (*queue).0.tx_done_cleanup(usize::from(n)) as u16 }
+    unsafe { (*queue.cast::<Port>()).tx_done_cleanup(usize::from(n)) as u16 }
 }
 
 /// 0 when the queue works; -ENETDOWN when the device is stopped; -EIO when the back-end broke the queue's rules, and
@@ -245,7 +247,7 @@ pub unsafe extern "C" fn vuser_tx_done_cleanup(queue: *mut vuser_queue, n: u16) 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_queue_status(queue: *const vuser_queue) -> c_int {
     // SAFETY: by the conventions.
-    control("vuser_queue_status", || unsafe { get(queue, "queue") }?.0.status().map(|()| 0))
+    control("vuser_queue_status", || unsafe { get(queue.cast::<Port>(), "queue") }?.status().map(|()| 0))
 }
 
 /// The eventfd by which the device calls, to be watched for reading (poll, epoll, an event loop). It stays the
@@ -253,7 +255,7 @@ pub unsafe extern "C" fn vuser_queue_status(queue: *const vuser_queue) -> c_int 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_queue_fd(queue: *const vuser_queue) -> c_int {
     // SAFETY: by the conventions.
-    control("vuser_queue_fd", || unsafe { get(queue, "queue") }.map(|q| q.0.call.as_raw_fd()))
+    control("vuser_queue_fd", || unsafe { get(queue.cast::<Port>(), "queue") }.map(|q| q.call.as_raw_fd()))
 }
 
 /// With on = 1, asks the device to call when there is the next frame to receive (or the next one was sent): one call,
@@ -263,9 +265,9 @@ pub unsafe extern "C" fn vuser_queue_fd(queue: *const vuser_queue) -> c_int {
 pub unsafe extern "C" fn vuser_queue_call(queue: *mut vuser_queue, on: c_int) -> c_int {
     // SAFETY: by the conventions.
     control("vuser_queue_call", || unsafe {
-        let queue = get(queue, "queue")?;
-        queue.0.status()?;
-        Ok(queue.0.set_calls(on != 0).into())
+        let queue = get(queue.cast::<Port>(), "queue")?;
+        queue.status()?;
+        Ok(queue.set_calls(on != 0).into())
     })
 }
 
@@ -276,9 +278,9 @@ pub unsafe extern "C" fn vuser_queue_wait(queue: *mut vuser_queue, timeout_ms: c
     let time = Duration::from_millis(timeout_ms.into());
     // SAFETY: by the conventions.
     control("vuser_queue_wait", || unsafe {
-        let queue = get(queue, "queue")?;
-        queue.0.status()?;
-        Ok(queue.0.wait(time).into())
+        let queue = get(queue.cast::<Port>(), "queue")?;
+        queue.status()?;
+        Ok(queue.wait(time).into())
     })
 }
 
@@ -353,7 +355,7 @@ fn from_stats(stats: &Stats) -> vuser_queue_stats {
 pub unsafe extern "C" fn vuser_queue_get_stats(queue: *const vuser_queue, stats: *mut vuser_queue_stats) -> c_int {
     control("vuser_queue_get_stats", || {
         // SAFETY: by the conventions.
-        unsafe { fill(stats, "stats", from_stats(&get(queue, "queue")?.0.stats())) }.map(|()| 0)
+        unsafe { fill(stats, "stats", from_stats(&get(queue.cast::<Port>(), "queue")?.stats())) }.map(|()| 0)
     })
 }
 
@@ -362,7 +364,7 @@ pub unsafe extern "C" fn vuser_queue_get_stats(queue: *const vuser_queue, stats:
 pub unsafe extern "C" fn vuser_queue_reset_stats(queue: *mut vuser_queue) -> c_int {
     control("vuser_queue_reset_stats", || {
         // SAFETY: by the conventions.
-        unsafe { get(queue, "queue") }?.0.reset_stats();
+        unsafe { get(queue.cast::<Port>(), "queue") }?.reset_stats();
         Ok(0)
     })
 }
