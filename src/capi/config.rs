@@ -196,7 +196,12 @@ pub unsafe extern "C" fn vuser_config_init(config: *mut vuser_config, size: usiz
         let default = vuser_config::from_config(&Config::default())?;
         // SAFETY: by the conventions.
         unsafe {
-            super::error::put(config.cast::<usize>(), "config", size)?;
+            super::error::get(config, "config")?;
+            // Fields that only a newer program knows are zero, which will be their default.
+            if (size_of::<usize>()..1 << 16).contains(&size) {
+                std::ptr::write_bytes(config.cast::<u8>(), 0, size);
+            }
+            config.cast::<usize>().write(size);
             fill(config, "config", default)
         }
         .map(|()| 0)

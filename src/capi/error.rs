@@ -97,7 +97,7 @@ pub(super) unsafe fn read<T: Sized0>(ptr: *const T, argument: &str, mut value: T
     Ok(value)
 }
 
-/// Writes a struct into one of the caller's, as much of it as the caller knows.
+/// Writes a struct into one of the caller's, as much of it as both know; what only a newer caller knows stays as it is.
 ///
 /// # Safety
 /// As [`read`], and the bytes may be written.
@@ -109,8 +109,6 @@ pub(super) unsafe fn fill<T: Sized0>(ptr: *mut T, argument: &str, mut value: T) 
         return Err(Error::invalid(format!("{argument}->size is {known}; set it to sizeof, {right} here")));
     }
     *value.size_mut() = known;
-    // SAFETY: the caller's struct has `known` bytes; what is newer than this library is zero.
-    unsafe { std::ptr::write_bytes(ptr.cast::<u8>(), 0, known) };
     // SAFETY: as in `read`, the other way round.
     unsafe {
         std::ptr::copy_nonoverlapping((&raw const value).cast::<u8>(), ptr.cast::<u8>(), known.min(size_of::<T>()))

@@ -79,7 +79,7 @@ static void wrong_devargs_change_nothing(void)
 
 	REFUSED(EINVAL, "devargs is NULL", vuser_config_parse(&c, NULL));
 	REFUSED(EINVAL, "config is NULL", vuser_config_parse(NULL, "queues=1"));
-	REFUSED(EINVAL, "config is NULL", vuser_config_init(NULL));
+	REFUSED(EINVAL, "config is NULL", vuser_config_init(NULL, sizeof(struct vuser_config)));
 }
 
 static void fields_set_by_hand_are_looked_at(void)

@@ -59,7 +59,8 @@ static void a_stopped_queue_moves_nothing(struct rig *rig)
 	CHECK(vuser_tx_burst(rig->tx, &m, 1) == 0 && vuser_tx_done_cleanup(rig->tx, 1) == 0);
 	CHECK(vuser_tx_prepare(rig->tx, &m, 1) == 0);
 	vuser_mbuf_free(m);
-	CHECK(vuser_queue_call(rig->rx, 1) == 0 && vuser_queue_wait(rig->rx, 1) == 0);
+	REFUSED(ENETDOWN, "not started", vuser_queue_call(rig->rx, 1));
+	REFUSED(ENETDOWN, "not started", vuser_queue_wait(rig->rx, 1));
 	CHECK(vuser_queue_fd(rig->rx) >= 0 && vuser_queue_fd(rig->rx) != vuser_queue_fd(rig->tx));
 }
 
@@ -82,7 +83,7 @@ static void frames_come_back(struct rig *rig)
 	tx = stats_of(rig->tx);
 	CHECK(rx.packets == packets && tx.packets == packets && rx.bytes == bytes && tx.bytes == bytes);
 	CHECK(rx.runt == 0 && rx.bad_header == 0 && tx.ring_full + tx.bad_packet + tx.bad_offload == 0);
-	CHECK(tx.kicks > 0 && tx.multicast == 0 && tx.size_bins[2] == 0);
+	CHECK(tx.multicast == 0 && tx.size_bins[2] == 0);
 	/* Everything was sent, so it can be had back at once. */
 	CHECK(vuser_tx_prepare(rig->tx, &m, 0) == 0);
 	m = make_frame(rig->pool, 60, 0);

@@ -1,0 +1,71 @@
+//! The C face, used from C as strictly as compilers can be told to: one program for each object of the header.
+
+mod support;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use support::{Scratch, have, made, output, root, run, skip};
+
+/// Compiles a program of `tests/capi` against the header and the library as they are in the tree.
+fn compile(scratch: &Scratch, source: &str, compiler: &str, flags: &[&str]) -> PathBuf {
+    let library = made("libvuser.so.0");
+    let build = library.parent().expect("a directory").display().to_string();
+    let program = scratch.file(source.split('.').next().expect("a name"));
+    let mut command = Command::new(compiler);
+    command.args(["-g", "-Wall", "-Wextra", "-pedantic", "-Werror", "-pthread"]).args(flags);
+    command.arg("-I").arg(root().join("include")).arg(root().join("tests/capi").join(source)).arg("-o").arg(&program);
+    command.arg("-L").arg(&build).arg("-l:libvuser.so.0").arg(format!("-Wl,-rpath,{build}"));
+    run(&mut command);
+    program
+}
+
+fn c_program(source: &str) {
+    let scratch = Scratch::new(&format!("capi-{source}"));
+    run(&mut Command::new(compile(&scratch, source, "cc", &["-std=c99"])));
+}
+
+#[test]
+fn a_configuration_is_read_strictly_and_grows_safely() {
+    c_program("config.c");
+}
+
+#[test]
+fn a_device_lives_in_the_right_order_and_refuses_the_wrong_one() {
+    c_program("dev.c");
+}
+
+#[test]
+fn packets_and_pools_keep_count() {
+    c_program("buffers.c");
+}
+
+#[test]
+fn queues_carry_frames_and_say_how_they_are() {
+    c_program("queue.c");
+}
+
+#[test]
+fn a_cxx_program_can_use_it() {
+    let scratch = Scratch::new("capi-cxx");
+    run(&mut Command::new(compile(&scratch, "cxx.cc", "c++", &["-std=c++11"])));
+}
+
+#[test]
+fn the_c_side_is_clean_under_address_sanitizer() {
+    let scratch = Scratch::new("capi-asan");
+    let program = compile(&scratch, "buffers.c", "cc", &["-std=c99", "-fsanitize=address,undefined"]);
+    run(&mut Command::new(program));
+}
+
+#[test]
+fn valgrind_finds_no_error_and_no_leak() {
+    if !have("valgrind") {
+        return skip("valgrind_finds_no_error_and_no_leak", "valgrind is not installed (apt-get install valgrind)");
+    }
+    let scratch = Scratch::new("capi-valgrind");
+    let program = compile(&scratch, "buffers.c", "cc", &["-std=c99"]);
+    let flags = ["-q", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite"];
+    let got = output(Command::new("valgrind").args(flags).arg(program));
+    assert!(got.status.success(), "{}", String::from_utf8_lossy(&got.stderr));
+}
