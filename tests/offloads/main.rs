@@ -1,0 +1,298 @@
+//! What the queues promise of packets and frames: what the device sees of a packet, what the application sees of a
+//! frame, and where the buffers are in the end. The device is stepped by hand, over every layout and framing.
+
+#[allow(dead_code, reason = "a rig has more than one test needs")]
+mod rig;
+
+use std::sync::atomic::Ordering;
+
+use rig::{OFFLOADS, Plan, Rig, bytes, chained, frame, free, kinds, plain, segment};
+use vuser::buf::MbufRef;
+use vuser::buf::mbuf::flags;
+use vuser::net::rx::RxOptions;
+use vuser::spec::net::NetHdr;
+use vuser::spec::virtio::Features;
+
+const TSO: u64 = flags::TX_TCP_SEG | flags::TX_IPV4 | flags::TX_TCP_CKSUM;
+
+fn lengths(m: MbufRef, l2: u64, l3: u64, l4: u64, segsz: u64) -> MbufRef {
+    m.set_raw_tx_offload(l2 | l3 << 7 | l4 << 16 | segsz << 24);
+    m
+}
+
+fn asking(m: MbufRef, what: u64) -> MbufRef {
+    m.set_ol_flags(what);
+    m
+}
+
+#[test]
+fn packets_of_every_shape_arrive_whole_with_an_empty_header() {
+    for features in kinds() {
+        let mut rig = Rig::new(features);
+        let data = frame(1, 700);
+        let shared = plain(&rig.pool, &data);
+        shared.refcnt().store(2, Ordering::Relaxed);
+        let original = plain(&rig.pool, &data);
+        // SAFETY: a packet of a living pool.
+        let clone = unsafe { rig.pool.clone_packet(original) }.unwrap();
+        let packets = [
+            plain(&rig.pool, &data),
+            segment(&rig.pool, 4, &data),
+            segment(&rig.pool, 129, &data),
+            shared,
+            clone,
+            chained(&rig.pool, 128, &data, &[1, 2, 3, 694]),
+            chained(&rig.pool, 0, &data, &[350, 0, 350]),
+            chained(&rig.pool, 128, &data, &[25; 28]),
+            plain(&rig.other, &data),
+        ];
+        let seen = rig.send(&packets);
+        assert_eq!(seen.len(), packets.len(), "{features:?}: {:?}", rig.tx_stats());
+        for (k, packet) in seen.iter().enumerate() {
+            assert_eq!((packet.header, &packet.frame), (NetHdr::default(), &data), "{features:?}, packet {k}");
+            assert!(!rig.framing.own_descriptor || u32::from(rig.framing.hdr_len) == packet.elements[0]);
+        }
+        assert_eq!(rig.tx_stats().packets, packets.len() as u64);
+        rig.tx.done_cleanup(1000);
+        assert_eq!((bytes(shared), bytes(original)), (data.clone(), data));
+        free(shared);
+        free(original);
+        rig.finish();
+    }
+}
+
+#[test]
+fn what_can_never_be_sent_is_dropped_and_counted_by_its_reason() {
+    for features in kinds() {
+        let mut rig = Rig::new(features);
+        let data = frame(2, 100);
+        let foreign = rig::pool(4, 2176);
+        let wrong_length = plain(&rig.pool, &data);
+        wrong_length.set_pkt_len(99);
+        let packets = [
+            plain(&rig.pool, &frame(1, 13)),
+            wrong_length,
+            asking(lengths(plain(&rig.pool, &data), 14, 20, 20, 0), flags::TX_TCP_CKSUM),
+            asking(plain(&rig.pool, &data), flags::TX_SCTP_CKSUM),
+            asking(plain(&rig.pool, &data), flags::TX_IP_CKSUM | flags::TX_IPV4),
+            plain(&foreign, &data),
+            chained(&rig.pool, 128, &frame(3, 130), &[2; 65]),
+        ];
+        assert_eq!(rig.send(&packets), []);
+        let stats = rig.tx_stats();
+        let counted = [stats.bad_packet, stats.bad_offload, stats.bad_address, stats.too_many_segments, stats.packets];
+        assert_eq!(counted, [2, 3, 1, 1, 0], "{features:?}");
+        assert_eq!(foreign.available(), 4);
+        rig.finish();
+    }
+}
+
+#[test]
+fn offloads_become_the_header_that_the_standard_describes() {
+    for features in kinds() {
+        let mut rig = Rig::new(features | OFFLOADS);
+        let mut data = frame(4, 1400);
+        data[14 + 20 + 13] = 0x80;
+        let packet = |what, l4, segsz| asking(lengths(plain(&rig.pool, &data), 14, 20, l4, segsz), what);
+        let packets = [
+            packet(flags::TX_TCP_CKSUM, 20, 0),
+            packet(flags::TX_UDP_CKSUM, 8, 0),
+            packet(TSO, 20, 500),
+            packet(flags::TX_TCP_SEG | flags::TX_IPV6, 20, 600),
+            packet(flags::TX_UDP_SEG | flags::TX_IPV4, 8, 700),
+            packet(flags::TX_TCP_CKSUM | flags::TX_VLAN, 20, 0),
+        ];
+        packets[5].set_vlan_tci(0x123);
+        let seen = rig.send(&packets);
+        let header = |gso_type, gso_size, hdr_len, csum_start, csum_offset| NetHdr {
+            flags: 1,
+            gso_type,
+            gso_size,
+            hdr_len,
+            csum_start,
+            csum_offset,
+            ..NetHdr::default()
+        };
+        let expected = [
+            header(0, 0, 0, 34, 16),
+            header(0, 0, 0, 34, 6),
+            header(1 | 0x80, 500, 54, 34, 16),
+            header(4 | 0x80, 600, 54, 34, 16),
+            header(5, 700, 42, 34, 6),
+            header(0, 0, 0, 38, 16),
+        ];
+        assert_eq!(seen.iter().map(|s| s.header).collect::<Vec<_>>(), expected, "{features:?}");
+        let tagged = [&data[..12], &[0x81, 0, 0x01, 0x23], &data[12..]].concat();
+        assert!(seen[..5].iter().all(|s| s.frame == data) && seen[5].frame == tagged);
+        rig.finish();
+    }
+}
+
+#[test]
+fn a_prepared_packet_has_a_right_checksum_once_the_device_completes_it() {
+    let mut rig = Rig::new(Features::VERSION_1 | OFFLOADS);
+    for (len, l3, what) in [
+        (100, 20, flags::TX_IPV4 | flags::TX_TCP_CKSUM | flags::TX_IP_CKSUM),
+        (101, 20, flags::TX_IPV4 | flags::TX_UDP_CKSUM),
+        (1401, 40, flags::TX_IPV6 | flags::TX_TCP_CKSUM),
+    ] {
+        let mut data = frame(len, len);
+        data[14 + 9] = if what & flags::TX_L4_MASK == flags::TX_TCP_CKSUM { 6 } else { 17 };
+        let m = asking(lengths(plain(&rig.pool, &data), 14, l3, 20, 0), what);
+        assert_eq!(rig.tx.prepare(&[m]), 1);
+        let seen = rig.send(&[m]).remove(0);
+        let (start, at) =
+            (seen.header.csum_start as usize, (seen.header.csum_start + seen.header.csum_offset) as usize);
+        let sum = |bytes: &[u8]| -> u64 {
+            bytes.chunks(2).map(|c| u64::from(c[0]) << 8 | u64::from(c.get(1).copied().unwrap_or(0))).sum()
+        };
+        let fold = |mut n: u64| {
+            while n > 0xffff {
+                n = (n & 0xffff) + (n >> 16);
+            }
+            n as u16
+        };
+        // What the device does: the sum from csum_start on, of which the field already holds the pseudo-header's.
+        let mut done = seen.frame.clone();
+        let checksum = !fold(sum(&done[start..]));
+        done[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
+        // What a receiver does, from scratch: pseudo-header and segment give all ones.
+        let addresses = if l3 == 20 { &done[26..34] } else { &done[22..54] };
+        let protocol = if seen.header.csum_offset == 16 { 6 } else { 17 };
+        assert_eq!(fold(sum(addresses) + protocol + (done.len() - start) as u64 + sum(&done[start..])), 0xffff);
+        if what & flags::TX_IP_CKSUM != 0 {
+            assert_eq!(fold(sum(&done[14..34])), 0xffff);
+        }
+    }
+    rig.finish();
+}
+
+#[test]
+fn received_frames_look_the_same_by_fours_and_one_by_one() {
+    for features in kinds() {
+        let arrive = |most: usize| {
+            let mut rig = Rig::new(features);
+            // Buffers with a past: flags, tags and sizes of another life.
+            let mut old: Vec<_> = std::iter::from_fn(|| rig.pool.get()).collect();
+            for m in &old {
+                m.set_ol_flags(flags::RX_LRO | flags::RX_VLAN);
+                m.set_vlan_tci(77);
+                m.set_hash_rss(78);
+                m.set_packet_type(79);
+            }
+            rig.pool.put_plain(&old);
+            old.clear();
+            rig.rx.refill();
+            for n in 0..24 {
+                assert!(rig.arrive(NetHdr::default(), &frame(n, 60 + n)));
+            }
+            rig.publish();
+            let mut all = Vec::new();
+            while all.len() < 24 {
+                let got = rig.receive(most);
+                assert!(!got.is_empty(), "{features:?}");
+                all.extend(got.iter().map(|m| rig::Fields::of(*m)));
+                got.into_iter().for_each(free);
+            }
+            assert_eq!((rig.rx_stats().packets, rig.rx_stats().bytes), (24, (0..24).map(|n| 60 + n).sum()));
+            rig.finish();
+            all
+        };
+        let by_fours = arrive(32);
+        assert!(
+            by_fours.iter().enumerate().all(|(n, f)| f.bytes == frame(n, 60 + n) && f.port == 7 && f.ol_flags == 0)
+        );
+        for most in [1, 3, 5] {
+            assert_eq!(arrive(most), by_fours, "{features:?}, {most} at a time");
+        }
+    }
+}
+
+#[test]
+fn headers_of_received_frames_become_flags_and_nonsense_is_counted() {
+    for features in kinds() {
+        let mut rig = Rig::new(features | OFFLOADS);
+        rig.rx.refill();
+        let header = |flags, gso_type, gso_size, csum_offset| NetHdr {
+            flags,
+            gso_type,
+            gso_size,
+            csum_start: 34,
+            csum_offset,
+            ..NetHdr::default()
+        };
+        let good = [header(0, 0, 0, 0), header(1, 0, 0, 16), header(2, 0, 0, 0), header(1, 1, 500, 16)];
+        let bad = [header(1, 0, 0, 200), header(1, 3, 500, 16), header(1, 1, 0, 16), header(1, 9, 9, 16)];
+        for h in good.iter().chain(&bad).chain(&good) {
+            assert!(rig.arrive(*h, &frame(5, 200)));
+        }
+        let got = rig.received();
+        let none = flags::RX_L4_CKSUM_NONE;
+        let expected = [0, none, flags::RX_L4_CKSUM_GOOD, none | flags::RX_LRO];
+        let seen: Vec<u64> = got.iter().map(|f| f.ol_flags).collect();
+        assert_eq!(seen, [expected, expected].concat(), "{features:?}");
+        assert_eq!((got[3].tso_segsz, rig.rx_stats().bad_header), (Some(500), 4));
+        rig.finish();
+    }
+}
+
+#[test]
+fn a_hash_is_reported_when_it_is_one() {
+    for features in kinds().into_iter().filter(|f| f.contains(Features::HASH_REPORT)) {
+        let mut rig = Rig::new(features);
+        rig.rx.refill();
+        for hash_report in [0, 1, 9, 10, 0xffff] {
+            assert!(rig.arrive(NetHdr { hash_value: 0xabcd, hash_report, ..NetHdr::default() }, &frame(6, 90)));
+        }
+        let seen: Vec<_> = rig.received().iter().map(|f| (f.ol_flags, f.hash_rss)).collect();
+        let yes = (flags::RX_RSS_HASH, 0xabcd);
+        assert_eq!(seen, [(0, 0), yes, yes, (0, 0), (0, 0)], "{features:?}");
+        rig.finish();
+    }
+}
+
+#[test]
+fn vlan_tags_are_taken_out_on_every_path() {
+    for features in kinds() {
+        let options = RxOptions { vlan_strip: true, port: 7, sort: false };
+        let mut rig = Plan { options, ..Plan::new(features) }.build();
+        rig.rx.refill();
+        let data = frame(7, 80);
+        let tagged = [&data[..12], &[0x81, 0, 0x0f, 0xff], &data[12..]].concat();
+        for _ in 0..7 {
+            assert!(rig.arrive(NetHdr::default(), &tagged) && rig.arrive(NetHdr::default(), &data));
+        }
+        for (n, f) in rig.received().iter().enumerate() {
+            let tag = if n % 2 == 0 { (flags::RX_VLAN | flags::RX_VLAN_STRIPPED, 0xfff) } else { (0, 0) };
+            assert_eq!((&f.bytes, (f.ol_flags, f.vlan_tci)), (&data, tag), "{features:?}, frame {n}");
+        }
+        rig.finish();
+    }
+}
+
+#[test]
+fn a_merged_frame_whose_last_buffers_come_later_is_completed_by_a_later_burst() {
+    for features in kinds().into_iter().filter(|f| f.contains(Features::MRG_RXBUF) && !f.contains(Features::IN_ORDER)) {
+        let mut rig = Rig::new(features | OFFLOADS);
+        rig.rx.refill();
+        let refused = NetHdr { flags: 1, csum_start: 9000, ..NetHdr::default() };
+        for (n, header) in [(0, NetHdr::default()), (1, refused), (2, NetHdr::default())] {
+            let data = frame(n, 7000);
+            let buffers = rig.fill(header, &data).unwrap();
+            assert!(buffers.len() > 3);
+            for (k, (chain, len)) in buffers.iter().enumerate() {
+                rig.rx_side.ring.push_used(chain, *len);
+                rig.publish();
+                let got = rig.receive(4);
+                let complete = k + 1 == buffers.len() && n != 1;
+                assert_eq!(got.len(), usize::from(complete), "{features:?}, frame {n}, buffer {k}");
+                for m in got {
+                    assert_eq!((bytes(m), m.nb_segs()), (data.clone(), buffers.len() as u16));
+                    free(m);
+                }
+            }
+        }
+        assert_eq!((rig.rx_stats().packets, rig.rx_stats().bad_header), (2, 1));
+        rig.finish();
+    }
+}
