@@ -87,14 +87,16 @@ prepare:
 test: prepare all $(B)/tests/traffic lint
 	VUSER_REQUIRE_ALL=1 $(CARGO) test --locked --features header
 
-test-unit: lib $(EXAMPLES:%=$(B)/examples/%)
-	$(CARGO) test --locked --features header --lib --test rings --test lies --test wrap --test vhost_user --test floors --test header
+# All that needs neither DPDK nor root.
+test-unit: lib
+	$(CARGO) test --locked --features header --lib --test rings --test lies --test wrap --test offloads --test vhost_user \
+	  --test capi --test floors --test header --test hotpath
 
 test-foreign: lib $(B)/tests/traffic
 	$(CARGO) test --locked --features header --test foreign
 
 bench:
-	$(CARGO) run --locked --release --manifest-path benches/Cargo.toml
+	$(CARGO) bench --locked --bench bursts
 
 clean:
 	rm -rf $(B)
