@@ -89,7 +89,7 @@ test: prepare all $(B)/tests/traffic lint
 
 # All that needs neither DPDK nor root.
 test-unit: lib
-	$(CARGO) test --locked --features header --lib --test rings --test lies --test wrap --test offloads --test vhost_user \
+	$(CARGO) test --locked --features header --lib --test rings --test lies --test wrap --test offloads --test life --test vhost_user \
 	  --test capi --test floors --test header --test hotpath
 
 test-foreign: lib $(B)/tests/traffic

@@ -1,0 +1,85 @@
+//! Queues in use over time: small pools, sleeping receivers, what is left at a stop.
+
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use vuser::buf::MbufRef;
+use vuser::buf::pool::{Pool, PoolConfig};
+use vuser::dev::{Config, Device, SourceSetup};
+
+fn device(devargs: &str, buffers: u32) -> (Device, Arc<Pool>) {
+    let pool = Pool::new(PoolConfig { count: buffers, huge: false, ..PoolConfig::default() }).unwrap();
+    let mut config = Config::default();
+    config.parse(devargs).unwrap();
+    let mut device = Device::new(config).unwrap();
+    device.setup_rx(0, 0, SourceSetup::Pool(pool.clone())).unwrap();
+    device.setup_tx(0, 0, SourceSetup::Pool(pool.clone())).unwrap();
+    device.start().unwrap();
+    (device, pool)
+}
+
+/// Receives into `out` until there are `most` frames or `time` is over.
+fn receive(device: &mut Device, most: usize, time: Duration) -> Vec<MbufRef> {
+    let mut pairs = device.pairs();
+    let (rx, _) = &mut pairs[0];
+    let (mut all, end) = (Vec::new(), Instant::now() + time);
+    while all.len() < most && Instant::now() < end {
+        let mut out = [MaybeUninit::uninit(); 32];
+        let n = rx.burst(&mut out);
+        // SAFETY: the burst has filled so many.
+        all.extend(out[..n].iter().map(|m| unsafe { m.assume_init() }));
+    }
+    all
+}
+
+#[test]
+fn a_starved_receiver_that_sleeps_is_woken_once_there_are_buffers_again() {
+    for packed in [0, 1] {
+        let (mut device, pool) = device(&format!("path=loopback,mode=source,queue_size=64,packed_vq={packed}"), 64);
+        let held = receive(&mut device, 64, Duration::from_secs(5));
+        assert_eq!(held.len(), 64, "all buffers there are");
+        // SAFETY: received, so ours.
+        held.into_iter().for_each(|m| unsafe { Pool::free(m) });
+        // No burst in between: whoever waits before bursting must not wait for ever.
+        assert!(device.pairs()[0].0.wait(Duration::from_secs(5)), "packed_vq={packed}: nobody called");
+        device.stop().unwrap();
+        assert_eq!(pool.available(), 64);
+    }
+}
+
+#[test]
+fn forwarding_goes_on_with_as_few_buffers_as_the_rings_have_slots() {
+    for (buffers, packed) in [(128, 0), (128, 1), (300, 0)] {
+        let (mut device, pool) =
+            device(&format!("path=loopback,mode=source,queue_size=64,packed_vq={packed}"), buffers);
+        let mut forwarded = 0;
+        let end = Instant::now() + Duration::from_secs(10);
+        while forwarded < 20_000 {
+            assert!(Instant::now() < end, "{buffers} buffers: stopped after {forwarded} frames");
+            let got = receive(&mut device, 16, Duration::from_millis(10));
+            let mut pairs = device.pairs();
+            // SAFETY: received, so ours.
+            let sent = unsafe { pairs[0].1.burst(&got) };
+            // SAFETY: ours still.
+            got[sent..].iter().for_each(|m| unsafe { Pool::free(*m) });
+            forwarded += sent;
+        }
+        device.stop().unwrap();
+        assert_eq!(pool.available(), buffers as usize);
+    }
+}
+
+#[test]
+fn frames_that_nobody_received_before_a_stop_are_counted() {
+    let (mut device, pool) = device("path=loopback,mode=source,queue_size=64", 200);
+    let end = Instant::now() + Duration::from_secs(5);
+    while device.loopback().unwrap().stats().sent < 64 {
+        assert!(Instant::now() < end, "the device sends nothing");
+        std::thread::yield_now();
+    }
+    device.stop().unwrap();
+    let stats = device.port(0).unwrap().stats();
+    assert_eq!((stats.packets, stats.lost), (0, 64));
+    assert_eq!(pool.available(), 200);
+}
