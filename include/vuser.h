@@ -18,7 +18,7 @@
 // packet calls take it only where they say so.
 //
 // Threads. Control calls of a device may come from any thread and take turns. A queue is used by one thread at a
-// time, and by none while its device is started, stopped or reset. A pool may be used by any thread.
+// time, and by none while it or its device is started, stopped or reset. A pool may be used by any thread.
 //
 // Structs that begin with `size` can grow: set it to sizeof before the call. Numbers are in the machine's byte order,
 // lengths in bytes.
