@@ -314,7 +314,7 @@ struct vuser_mbuf_source {
     // What the field `pool` of these buffers holds. Others are given to free.
     void *pool;
     // If not 0, a buffer begins at its descriptor's address times this, plus linear_add (modulo 2^64), and the
-    // descriptor need not be read to know it.
+    // descriptor need not be read to know it. Below 2^32.
     uint64_t linear_mul;
     // See linear_mul.
     uint64_t linear_add;
@@ -322,6 +322,10 @@ struct vuser_mbuf_source {
     uint16_t buf_len;
     // Bytes to keep in front of a received frame.
     uint16_t headroom;
+    // Transmit, with pool NULL: may be NULL. The queue then takes packets of whatever pool they come from, and gives
+    // put_bulk buffers that all have the same pool. Before it relies on a pool for the first time, it asks whether all
+    // of its buffers lie in memory that the device was told of: non-zero if they do.
+    int (*accepts)(void *ctx, void *pool);
 };
 
 // Counters of a queue since it was set up, or since vuser_queue_reset_stats. What a direction has not stays 0.

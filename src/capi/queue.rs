@@ -49,7 +49,7 @@ pub struct vuser_mbuf_source {
     /// What the field `pool` of these buffers holds. Others are given to free.
     pub pool: *mut c_void,
     /// If not 0, a buffer begins at its descriptor's address times this, plus linear_add (modulo 2^64), and the
-    /// descriptor need not be read to know it.
+    /// descriptor need not be read to know it. Below 2^32.
     pub linear_mul: u64,
     /// See linear_mul.
     pub linear_add: u64,
@@ -57,6 +57,10 @@ pub struct vuser_mbuf_source {
     pub buf_len: u16,
     /// Bytes to keep in front of a received frame.
     pub headroom: u16,
+    /// Transmit, with pool NULL: may be NULL. The queue then takes packets of whatever pool they come from, and gives
+    /// put_bulk buffers that all have the same pool. Before it relies on a pool for the first time, it asks whether all
+    /// of its buffers lie in memory that the device was told of: non-zero if they do.
+    pub accepts: Option<unsafe extern "C" fn(ctx: *mut c_void, pool: *mut c_void) -> c_int>,
 }
 
 // SAFETY: integers, pointers and optional functions, for which any bytes that C wrote are a value; `size` first.
@@ -77,6 +81,7 @@ const EMPTY: vuser_mbuf_source = vuser_mbuf_source {
     linear_add: 0,
     buf_len: 0,
     headroom: 0,
+    accepts: None,
 };
 
 unsafe fn source(given: *const vuser_mbuf_source) -> Result<SourceSetup> {
@@ -97,15 +102,18 @@ unsafe fn source(given: *const vuser_mbuf_source) -> Result<SourceSetup> {
             ),
         )
     };
+    let mul = u32::try_from(s.linear_mul).map_err(|_| Error::invalid("linear_mul is below 2^32"))?;
+    let linear = (mul != 0).then_some((mul, s.linear_add));
     Ok(SourceSetup::Calls(Calls {
         ctx: s.ctx,
         get_bulk,
         put_bulk,
         free,
         pool: s.pool,
+        accepts: s.accepts,
         buf_len: s.buf_len,
         headroom: s.headroom,
-        linear: (s.linear_mul != 0).then_some((s.linear_mul, s.linear_add)),
+        linear,
     }))
 }
 

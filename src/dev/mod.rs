@@ -25,6 +25,7 @@ use crate::buf::pool::{Cache, Pool};
 use crate::buf::source::{Calls, Source};
 use crate::device::{self, Loopback};
 use crate::error::{Error, Result};
+use crate::mem::lanes::Simd;
 use crate::mem::map::{MemoryMap, Region};
 use crate::net::rx::RxOptions;
 use crate::net::tx::TxParts;
@@ -484,7 +485,7 @@ impl Device {
     pub fn info(&mut self) -> Info {
         Info {
             backend: self.backend.describe(),
-            path_name: path::name(self.features),
+            path_name: path::name(self.features, Simd::Auto),
             offered: self.offered,
             features: self.features,
             protocol_features: self.backend.protocol_features(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::Result;
+use crate::mem::lanes::Simd;
 use crate::mem::map::Region;
 use crate::net::path::{RingPlace, layout};
 use crate::net::send::{EXTRA, Extras};
@@ -46,7 +47,7 @@ impl RingMemory {
     /// Where the ring of a queue goes.
     pub fn place(&self, index: usize) -> RingPlace {
         let place = &self.places[index];
-        RingPlace { base: self.memory.addr().wrapping_add(place.offset), size: place.size }
+        RingPlace { base: self.memory.addr().wrapping_add(place.offset), size: place.size, simd: Simd::Auto }
     }
 
     /// The extras of a transmit queue.

@@ -76,7 +76,7 @@ impl Rig {
         map.add(Region::ours(pool.memory().clone())).unwrap();
         let (board, kick) = (Arc::new(Board::default()), Arc::new(Bell::new().unwrap()));
         let source = Source::Pool(Cache::new(pool.clone()));
-        let place = RingPlace { base: memory.addr(), size: shape.size };
+        let place = RingPlace { base: memory.addr(), size: shape.size, simd: shape.simd };
         // SAFETY: zeroed pages of the ring's and the extras' size, which the rig keeps until the queue is gone.
         let end = unsafe {
             if receive {
