@@ -314,7 +314,7 @@ fn bursts_do_not_panic_allocate_or_lock() {
     assert_eq!(pointers.len(), POINTERS.len(), "calls through pointers that were not met: is POINTERS up to date?");
     let kick = Callee::Import("write".to_owned());
     assert!(walk.calls.iter().any(|(_, callee)| *callee == kick), "the walk has not met the kick");
-    for name in ["receive_one", "send_one", "refill", "collect", "bring_forward"] {
+    for name in ["receive_one", "send_one", "move_home", "::enabled", "bring_forward"] {
         let reached = code.named(|f| f.contains(name)).iter().any(|at| walk.seen.contains(at));
         assert!(reached || code.named(|f| f.contains(name)).is_empty(), "the walk has not come to {name}");
     }

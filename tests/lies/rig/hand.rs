@@ -136,7 +136,7 @@ impl Hand {
     /// Slot and used flags of a packed position.
     fn slot(&self, position: u64) -> (u16, bool) {
         let size = u64::from(self.shape.size);
-        ((position % size) as u16, position / size % 2 == 0)
+        ((position % size) as u16, (position / size).is_multiple_of(2))
     }
 
     /// Takes what the driver has made available since the last time.
