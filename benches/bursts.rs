@@ -18,6 +18,7 @@ use vuser::buf::pool::{Cache, Pool, PoolConfig};
 use vuser::buf::source::Source;
 use vuser::mem::lanes::Simd;
 use vuser::mem::map::{MemoryMap, Region};
+use vuser::mem::reach::MapCell;
 use vuser::net::path::{self, RingPlace, Rx, Tx};
 use vuser::net::rx::RxOptions;
 use vuser::net::send::{EXTRA, Extras};
@@ -119,7 +120,7 @@ fn sender(simd: Simd, features: Features, size: u16) -> (Bench, Box<dyn Tx>) {
     let mut map = MemoryMap::default();
     map.add(Region::ours(bench.pool.memory().clone())).unwrap();
     let source = Source::Pool(Cache::new(bench.pool.clone()));
-    let (map, kick) = (Arc::new(map), Arc::new(Bell::new().unwrap()));
+    let (map, kick) = (Arc::new(MapCell::new(&map)), Arc::new(Bell::new().unwrap()));
     let parts = TxParts { source, features, extras, map, board: Arc::default(), kick, sort: false };
     // SAFETY: the memory is kept in the bench.
     let tx = unsafe { path::tx(place, parts) };

@@ -44,10 +44,10 @@ impl RingMemory {
         Region::ours(self.memory.clone())
     }
 
-    /// Where the ring of a queue goes.
-    pub fn place(&self, index: usize) -> RingPlace {
+    /// Where the ring of a queue goes, and the lanes that may work on it.
+    pub fn place(&self, index: usize, simd: Simd) -> RingPlace {
         let place = &self.places[index];
-        RingPlace { base: self.memory.addr().wrapping_add(place.offset), size: place.size, simd: Simd::Auto }
+        RingPlace { base: self.memory.addr().wrapping_add(place.offset), size: place.size, simd }
     }
 
     /// The extras of a transmit queue.

@@ -2,4 +2,5 @@
 
 pub mod lanes;
 pub mod map;
+pub mod reach;
 pub mod shared;

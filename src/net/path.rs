@@ -11,9 +11,10 @@ use crate::buf::source::Source;
 #[cfg(target_arch = "x86_64")]
 use crate::mem::lanes::{Avx2, Avx512};
 use crate::mem::lanes::{Scalar, Simd};
+pub use crate::ring::Monitor;
+use crate::ring::Ring;
 use crate::ring::packed::PackedRing;
 use crate::ring::split::SplitRing;
-use crate::ring::{Monitor, Ring};
 use crate::spec::ring::QueueLayout;
 use crate::spec::virtio::Features;
 use crate::sys::eventfd::Bell;
@@ -22,11 +23,11 @@ use crate::sys::eventfd::Bell;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Descriptor {
     /// The device has it.
-    WithDevice,
+    WithDevice = 0,
     /// The device is done with it.
-    Done,
+    Done = 1,
     /// There is no buffer in it.
-    Unused,
+    Unused = 2,
 }
 
 /// A receive queue of any layout.
@@ -41,7 +42,7 @@ pub trait Rx: Send {
     fn used_count(&self) -> u16;
     /// What has become of the descriptor `offset` places from the next one to be taken (receive) or to be offered
     /// (transmit).
-    fn descriptor(&self, offset: u16) -> Descriptor;
+    fn descriptor_status(&self, offset: u16) -> Descriptor;
     /// See [`Ring::monitor`].
     fn monitor(&self) -> Monitor;
     /// Position for SET_VRING_BASE.
@@ -66,7 +67,7 @@ pub trait Tx: Send {
     fn used_count(&self) -> u16;
     /// What has become of the descriptor `offset` places from the next one to be taken (receive) or to be offered
     /// (transmit).
-    fn descriptor(&self, offset: u16) -> Descriptor;
+    fn descriptor_status(&self, offset: u16) -> Descriptor;
     /// See [`Ring::monitor`].
     fn monitor(&self) -> Monitor;
     /// Position for SET_VRING_BASE.
@@ -94,7 +95,7 @@ impl<R: Ring + Send> Rx for RxQueue<R> {
         self.ring().used_count()
     }
 
-    fn descriptor(&self, offset: u16) -> Descriptor {
+    fn descriptor_status(&self, offset: u16) -> Descriptor {
         match self.ring().is_used(offset) {
             Some(true) => Descriptor::Done,
             Some(false) => Descriptor::WithDevice,
@@ -140,7 +141,7 @@ impl<R: Ring + Send> Tx for TxQueue<R> {
         self.ring().used_count()
     }
 
-    fn descriptor(&self, offset: u16) -> Descriptor {
+    fn descriptor_status(&self, offset: u16) -> Descriptor {
         let lent = offset.checked_sub(self.ring().ledger().free());
         match lent.and_then(|offset| self.ring().is_used(offset)) {
             Some(false) => Descriptor::WithDevice,

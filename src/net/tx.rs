@@ -16,7 +16,7 @@ use super::{Framing, header};
 use crate::buf::MbufRef;
 use crate::buf::source::{BULK, Source};
 use crate::mem::lanes::{Job, Lanes, Scalar};
-use crate::mem::map::MemoryMap;
+use crate::mem::reach::MapCell;
 use crate::ring::{Lengths, Lie, Ring, STEP};
 use crate::spec::virtio::Features;
 use crate::sys::eventfd::Bell;
@@ -71,7 +71,7 @@ pub struct TxQueue<R> {
     pub(super) features: Features,
     pub(super) framing: Framing,
     pub(super) extras: Extras,
-    pub(super) map: Arc<MemoryMap>,
+    pub(super) map: Arc<MapCell>,
     pub(super) board: Arc<Board>,
     /// What a packet must be to be plain.
     pub(super) plain: Plain,
@@ -94,7 +94,7 @@ pub struct TxParts {
     /// Shared memory for headers and tables that have no place in a packet.
     pub extras: Extras,
     /// All memory that the device was told of.
-    pub map: Arc<MemoryMap>,
+    pub map: Arc<MapCell>,
     /// Where the queue counts.
     pub board: Arc<Board>,
     /// How the device is woken.

@@ -12,6 +12,7 @@ use vuser::device::memory::{Identity, Memory};
 use vuser::device::ring::{Areas, Chain, Ring, Setup};
 use vuser::mem::lanes::Simd;
 use vuser::mem::map::{MemoryMap, Region};
+use vuser::mem::reach::MapCell;
 use vuser::net::Framing;
 use vuser::net::path::{self, RingPlace, Rx, Tx};
 use vuser::net::rx::RxOptions;
@@ -112,7 +113,7 @@ impl Plan {
         // SAFETY: the places are as large as `layout` says, with extras behind them, and the rig keeps them.
         let (rx, tx) = unsafe {
             let extras = Extras::new(tx_side.shared.addr().add(tx_side.layout.bytes));
-            let (map, board, kick) = (Arc::new(map), tx_board.clone(), bell());
+            let (map, board, kick) = (Arc::new(MapCell::new(&map)), tx_board.clone(), bell());
             let parts = TxParts { source: source(), features, extras, map, board, kick, sort: options.sort };
             let rx = path::rx(rx_side.place(simd), source(), features, options, rx_board.clone(), bell());
             (rx, path::tx(tx_side.place(simd), parts))

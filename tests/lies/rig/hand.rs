@@ -202,7 +202,7 @@ impl Hand {
         if flags & DESC_F_INDIRECT == 0 {
             return lent.parts.push((addr, len));
         }
-        assert!(self.shape.has(Features::INDIRECT_DESC) && len > 0 && len % 16 == 0);
+        assert!(self.shape.has(Features::INDIRECT_DESC) && len > 0 && len.is_multiple_of(16));
         for k in 0..u64::from(len / 16) {
             // SAFETY: the driver's table, in memory that it shares.
             lent.parts

@@ -16,6 +16,7 @@ use vuser::buf::MbufRef;
 use vuser::buf::pool::{Cache, Pool, PoolConfig};
 use vuser::buf::source::Source;
 use vuser::mem::map::{MemoryMap, Region};
+use vuser::mem::reach::MapCell;
 use vuser::net::path::{self, RingPlace, Rx, Tx};
 use vuser::net::rx::RxOptions;
 use vuser::net::send::{EXTRA, Extras};
@@ -86,7 +87,7 @@ impl Rig {
                 let (board, kick, features) = (board.clone(), kick.clone(), shape.features);
                 End::Tx(path::tx(
                     place,
-                    TxParts { source, features, extras, map: Arc::new(map), board, kick, sort: true },
+                    TxParts { source, features, extras, map: Arc::new(MapCell::new(&map)), board, kick, sort: true },
                 ))
             }
         };
