@@ -346,15 +346,6 @@ reset(struct rte_eth_dev *eth)
     return vuser_port_open(port);
 }
 
-/* Whether the connection is over. */
-static int
-is_removed(struct rte_eth_dev *eth)
-{
-    const struct vuser_port *port = vuser_port(eth);
-
-    return port->dev == NULL || (eth->data->dev_started && !port->link_down && !vuser_dev_link(port->dev));
-}
-
 static int
 set_link(struct rte_eth_dev *eth, bool up)
 {
@@ -481,7 +472,6 @@ supported_ptypes(struct rte_eth_dev *eth)
     .dev_set_link_up = set_link_up, \
     .dev_set_link_down = set_link_down, \
     .link_update = vuser_link_update, \
-    .is_removed = is_removed, \
     .promiscuous_enable = accept_mode, \
     .promiscuous_disable = accept_mode, \
     .allmulticast_enable = accept_mode, \
