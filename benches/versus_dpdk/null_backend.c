@@ -46,6 +46,7 @@ static void set_memory(struct null_backend *backend, const struct vhost_user_mes
 static void set_base(struct null_backend *backend, struct null_ring *ring, uint32_t base)
 {
     ring->packed = backend->features & BIT(VIRTIO_F_RING_PACKED);
+    ring->in_order = backend->features & BIT(VIRTIO_F_IN_ORDER);
     ring->next = ring->packed ? base & (WRAP_BIT - 1) : base;
     ring->wrap = base & WRAP_BIT;
 }

@@ -30,7 +30,7 @@ struct null_ring {
     /* Written by the control thread, while nobody serves the ring. */
     uint64_t desc, avail, used;        /* our addresses; packed: avail is the driver's event area, used the device's */
     uint16_t size;
-    bool packed, enabled;
+    bool packed, in_order, enabled;
     const struct null_memory *memory;
     /* Of who serves it. */
     uint16_t next;                     /* split: free-running; packed: a slot */

@@ -80,8 +80,8 @@ static void verdicts(const struct results *results, const struct about *about, F
 
 void report_tables(const struct results *results, const struct about *about, FILE *out)
 {
-    fprintf(out, "a: %s, b: %s; DPDK %s, commit %s\n%s, TSC %s, %s\n", about->a, about->b, about->dpdk, about->commit,
-            about->cpu, "cycles", about->date);
+    fprintf(out, "a: %s, b: %s; %s, commit %s; %s; %s\n", about->a, about->b, about->dpdk, about->commit,
+            about->cpu, about->date);
     for (enum stage stage = 0; stage < STAGES; stage++)
         for (enum regime regime = NO_MATTER; regime <= FAR; regime++)
             for (size_t i = 0; i < results->count; i++)

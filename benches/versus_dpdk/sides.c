@@ -52,8 +52,8 @@ static const char *open_one(struct side *side, int number, const struct options 
         return wrong;
     snprintf(name, sizeof(name), "%s%d", driver_name(spec, driver, sizeof(driver)), number);
     /* Several queues need the control queue with DPDK's driver. */
-    snprintf(devargs, sizeof(devargs), "path=%s,queues=%u,queue_size=%u,%s%s%s%s%s", socket, queues, ring,
-             queues > 1 ? "cq=1," : "", path->devargs, more ? more : "", path->lanes_off && number ? "," : "",
+    snprintf(devargs, sizeof(devargs), "path=%s,mac=02:00:00:00:00:0%d,queues=%u,queue_size=%u,%s%s%s%s%s", socket, number,
+             queues, ring, queues > 1 ? "cq=1," : "", path->devargs, more ? more : "", path->lanes_off && number ? "," : "",
              path->lanes_off && number ? options->b_scalar : "");
     wrong = port_open(&side->port, name, devargs, ring, queues);
     if (!wrong && null && !null_backend_ready(&side->backend, queues)) {
@@ -74,16 +74,17 @@ static const char *close_one(struct side *side, bool null)
     return wrong;
 }
 
-const char *sides_open(struct side sides[2], const struct options *options, const struct path *path, uint16_t ring,
-                       uint16_t queues, bool null)
+const char *sides_open(struct side sides[2], unsigned first, const struct options *options, const struct path *path,
+                       uint16_t ring, uint16_t queues, bool null)
 {
-    const char *wrong = open_one(&sides[0], 0, options, path, ring, queues, null);
+    unsigned second = !first;
+    const char *wrong = open_one(&sides[first], first, options, path, ring, queues, null);
 
     if (wrong)
         return wrong;
-    wrong = open_one(&sides[1], 1, options, path, ring, queues, null);
+    wrong = open_one(&sides[second], second, options, path, ring, queues, null);
     if (wrong)
-        close_one(&sides[0], null);
+        close_one(&sides[first], null);
     return wrong;
 }
 
