@@ -4,6 +4,7 @@
 #define VERSUS_CLOCK_H
 
 #include <stdint.h>
+#include <sys/resource.h>
 #include <x86intrin.h>
 
 #include <rte_cycles.h>
@@ -20,6 +21,15 @@ static inline uint64_t fenced_tsc(void)
 static inline uint64_t after_us(uint64_t us)
 {
     return __rdtsc() + us * rte_get_tsc_hz() / 1000000;
+}
+
+/* How often this thread has lost its CPU to another one. */
+static inline long lost_cpu(void)
+{
+    struct rusage usage;
+
+    getrusage(RUSAGE_THREAD, &usage);
+    return usage.ru_nivcsw;
 }
 
 static inline uint64_t saturating_sub(uint64_t a, uint64_t b)

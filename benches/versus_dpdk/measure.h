@@ -25,8 +25,9 @@ struct setup {
     uint16_t burst, size, ring, queues;
 };
 
-/* One of the two drivers on a path: "a" or "b". */
+/* One of the two drivers on a path: number 0 is "a", 1 is "b". */
 struct side {
+    unsigned number;
     struct port port;
     struct null_backend backend;    /* not used with DPDK's vhost */
 };
@@ -38,6 +39,7 @@ struct sample {
     double per_burst;    /* packets of those that moved some */
     double refused;      /* share of sends of which a part was not taken */
     double idle;         /* share of the null back-end's turns in which it had nothing to do */
+    bool disturbed;      /* somebody else had one of our CPUs for a while */
 };
 
 /* Each fills the sample in. NULL, or what was wrong: a result that has been got wrongly is none. */

@@ -16,7 +16,7 @@
 struct __attribute__((aligned(128))) worker {
     struct duty duty;
     uint64_t turns, idle;
-    bool running, stop;
+    bool running, stop, disturbed;
 };
 
 static int serve(void *arg)
@@ -24,6 +24,7 @@ static int serve(void *arg)
     struct worker *worker = arg;
     uint16_t queues = worker->duty.setup->queues;
     uint64_t turns = 0, idle = 0;
+    long lost = lost_cpu();
 
     __atomic_store_n(&worker->running, true, __ATOMIC_RELEASE);
     while (!__atomic_load_n(&worker->stop, __ATOMIC_ACQUIRE)) {
@@ -34,12 +35,14 @@ static int serve(void *arg)
     }
     worker->turns = turns;
     worker->idle = idle;
+    worker->disturbed = lost_cpu() != lost;
     return 0;
 }
 
 void timed_slices(struct traffic *traffic, struct sample *sample)
 {
     uint64_t received, sent, begin, packets;
+    long lost = lost_cpu();
 
     traffic_run(traffic, METER_NONE, UINT64_MAX, after_us(WARM_US));
     received = traffic->received;
@@ -59,6 +62,7 @@ void timed_slices(struct traffic *traffic, struct sample *sample)
     traffic_run(traffic, METER_CYCLES, UINT64_MAX, after_us(CYCLES_US));
     packets = traffic->direction == RX ? traffic->received - received : traffic->sent - sent;
     sample->cycles = packets ? (double)traffic->metered / packets : 0;
+    sample->disturbed = lost_cpu() != lost;
 }
 
 const char *cross_slice(struct side *side, const struct setup *setup, struct sample *sample)
@@ -75,5 +79,6 @@ const char *cross_slice(struct side *side, const struct setup *setup, struct sam
     __atomic_store_n(&worker.stop, true, __ATOMIC_RELEASE);
     rte_eal_wait_lcore(other);
     sample->idle = (double)worker.idle / worker.turns;
+    sample->disturbed |= worker.disturbed;
     return duty_end(&worker.duty, &traffic);
 }

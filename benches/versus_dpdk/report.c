@@ -87,9 +87,9 @@ void report_tables(const struct results *results, const struct about *about, FIL
             for (size_t i = 0; i < results->count; i++)
                 if (results->all[i].stage == stage && results->all[i].regime == regime && first_of_table(results, i))
                     table(results, i, about, out);
-    if (results->dropped)
-        fprintf(out, "\n%zu rounds were dropped, for the distance of the cores changed during them\n",
-                results->dropped);
+    if (results->drifted || results->disturbed)
+        fprintf(out, "\n%zu rounds do not count, for the distance of the cores changed; %zu, for somebody else had a CPU\n",
+                results->drifted, results->disturbed);
     verdicts(results, about, out);
 }
 

@@ -21,7 +21,8 @@ struct result {
 struct results {
     struct result *all;
     size_t count;
-    size_t dropped;       /* rounds in which the distance of the cores changed */
+    size_t drifted;       /* rounds that do not count, for the distance of the cores changed */
+    size_t disturbed;     /* rounds that do not count, for somebody else had one of the CPUs for a while */
 };
 
 /* Who and where, for whoever reads the figures. */

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 static char scratch[64];
-static const char *const socket_name[2] = {"a", "b"};
+static const char *const socket_name[4] = {"a", "b", "vhost-a", "vhost-b"};
 
 void scratch_make(void)
 {
@@ -30,7 +30,7 @@ void scratch_remove(void)
 {
     char path[108];
 
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 4; i++)
         unlink(scratch_path(socket_name[i], path, sizeof(path)));
     rmdir(scratch);
 }
@@ -47,7 +47,8 @@ static const char *open_one(struct side *side, int number, const struct options 
     const char *spec = number ? options->b : options->a, *more = strchr(spec, ','), *wrong;
     char socket[108], driver[24], name[32], devargs[512];
 
-    scratch_path(socket_name[number], socket, sizeof(socket));
+    side->number = number;
+    scratch_path(socket_name[null ? number : 2 + number], socket, sizeof(socket));
     if (null && (wrong = null_backend_start(&side->backend, socket)))
         return wrong;
     snprintf(name, sizeof(name), "%s%d", driver_name(spec, driver, sizeof(driver)), number);

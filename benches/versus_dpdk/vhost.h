@@ -7,8 +7,15 @@
 
 #include "measure.h"
 
-/* Starts both on this CPU; they serve one port after another until vhost_stop. NULL or why not. */
-const char *vhost_start(int cpu, bool no_huge);
+/* Says where it is to run. */
+void vhost_init(int cpu, bool no_huge);
+
+/* Both with so many queue pairs, listening, and running until vhost_ready. NULL or why not. */
+const char *vhost_listen(uint16_t queues);
+/* The ports are there: from now on nobody runs but in a slice. */
+void vhost_ready(void);
+/* The ports are about to go: both run. */
+void vhost_release(void);
 void vhost_stop(void);
 
 const char *vhost_slice(struct side *side, const struct setup *setup, struct sample *sample);
