@@ -183,13 +183,14 @@ static void measure_all(void)
             first = pass & 1;
             if (!(options.paths & 1u << p))
                 continue;
-            progress(pass, &paths[p], "null device");
-            if (stages)
+            if (stages) {
+                progress(pass, &paths[p], "null device");
                 measure_path(&paths[p], stages, true);
-            if (!(options.stages & vhost))
-                continue;
-            progress(pass, &paths[p], "DPDK's vhost");
-            measure_path(&paths[p], vhost, false);
+            }
+            if (options.stages & vhost) {
+                progress(pass, &paths[p], "DPDK's vhost");
+                measure_path(&paths[p], vhost, false);
+            }
         }
     if (isatty(STDERR_FILENO))
         fputs("\r\033[K", stderr);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0 */
 #include "testpmd.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -168,4 +169,37 @@ void testpmd_pause(struct testpmd *t)
 void testpmd_resume(struct testpmd *t)
 {
     kill(t->pid, SIGCONT);
+}
+
+static long lost_by_thread(const char *path)
+{
+    FILE *status = fopen(path, "r");
+    char line[128];
+    long lost = 0;
+
+    while (status && fgets(line, sizeof(line), status))
+        if (sscanf(line, "nonvoluntary_ctxt_switches: %ld", &lost) == 1)
+            break;
+    if (status)
+        fclose(status);
+    return lost;
+}
+
+long testpmd_lost_cpu(const struct testpmd *t)
+{
+    char path[300];
+    struct dirent *thread;
+    long lost = 0;
+    DIR *threads;
+
+    snprintf(path, sizeof(path), "/proc/%d/task", t->pid);
+    threads = opendir(path);
+    while (threads && (thread = readdir(threads))) {
+        snprintf(path, sizeof(path), "/proc/%d/task/%s/status", t->pid, thread->d_name);
+        if (thread->d_name[0] != '.')
+            lost += lost_by_thread(path);
+    }
+    if (threads)
+        closedir(threads);
+    return lost;
 }

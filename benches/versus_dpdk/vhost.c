@@ -12,7 +12,7 @@
 /* Frames that circulate when both forward: so few that no ring is ever full, for testpmd drops what does not fit. */
 #define CIRCULATING 128
 /* For frames that are still on their way. */
-#define HOME_US 50000
+#define HOME_US 500000
 
 struct peer {
     struct testpmd testpmd;
@@ -127,13 +127,16 @@ const char *vhost_slice(struct side *side, const struct setup *setup, struct sam
         .port = &side->port, .direction = setup->direction, .burst = setup->burst, .size = setup->size,
     };
     const char *wrong;
+    long lost;
 
     testpmd_resume(&peer->testpmd);
     wrong = set_mode(peer, &traffic);
     if (!wrong && setup->direction == FORWARD)
         circulate(&traffic);
+    lost = testpmd_lost_cpu(&peer->testpmd);
     if (!wrong)
         timed_slices(&traffic, sample);
+    sample->disturbed |= testpmd_lost_cpu(&peer->testpmd) != lost;
     if (!wrong && setup->direction == FORWARD)
         wrong = bring_home(&traffic);
     testpmd_pause(&peer->testpmd);
