@@ -11,6 +11,7 @@
  *   vhost          the device is DPDK's vhost, in another process on the other core (vhost.c)
  */
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,6 +39,28 @@ static struct side sides[2];
 static unsigned failures;
 /* Which driver goes first, for ports and for slices. It alternates, so that neither has the better place in memory. */
 static unsigned first;
+
+/* By a signal, such as that of Ctrl-C, or when the time is up: what has been measured by then is reported. */
+static volatile sig_atomic_t stopping;
+
+static void on_signal(int signal_number)
+{
+    (void)signal_number;
+    stopping = 1;
+}
+
+static void catch_signals(void)
+{
+    struct sigaction action;
+
+    memset(&action, 0, sizeof(action));
+    action.sa_handler = on_signal;
+    action.sa_flags = (int)SA_RESETHAND;   /* the second one ends the program */
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGALRM, &action, NULL);
+    alarm(options.seconds);
+}
 
 static void progress(unsigned pass, const struct path *path, const char *what)
 {
@@ -104,7 +127,7 @@ static void measure(enum stage stage, const struct setup *setup)
     unsigned wanted = stage == INSTRUCTIONS ? 1 : options.rounds;   /* counts are exact */
     bool counted;
 
-    for (unsigned tries = ATTEMPTS * wanted; wanted && tries; tries--) {
+    for (unsigned tries = ATTEMPTS * wanted; wanted && tries && !stopping; tries--) {
         if (!round_of(stage, setup, &counted))
             return;
         wanted -= counted;
@@ -180,6 +203,8 @@ static void measure_all(void)
         for (unsigned p = 0; p < path_count; p++) {
             unsigned stages = options.stages & ~vhost & ~(pass ? instructions : 0);
 
+            if (stopping)
+                break;
             first = pass & 1;
             if (!(options.paths & 1u << p))
                 continue;
@@ -301,8 +326,11 @@ int main(int argc, char **argv)
         }
         vhost_ready();
     }
+    catch_signals();
     measure_all();
     vhost_stop();
+    if (stopping)
+        fprintf(stderr, "ended before all was measured\n");
     report();
     results_free(&results);
     scratch_remove();

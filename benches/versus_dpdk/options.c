@@ -24,6 +24,7 @@ static const char usage[] =
     "  --queues LIST          queue pairs, such as 1,2; at most 8\n"
     "  --passes N             times that everything is measured, with new ports (6)\n"
     "  --rounds N             turns of both drivers in a pass (8)\n"
+    "  --seconds N            ends measuring then, and reports what there is (no limit)\n"
     "  --quick                one pass of few rounds\n"
     "  --instructions-only    prints nothing but instructions per packet, as comma separated values\n"
     "  --no-huge              without huge pages\n"
@@ -136,14 +137,14 @@ static void add_plans(struct options *o, const struct custom *c)
                     add_plan(o, c, c->ring.numbers[r], c->queues.numbers[q], c->burst.numbers[b], c->size.numbers[s]);
 }
 
-enum { A = 1, B, B_SCALAR, LOAD, STAGE, PATH, DIRECTION, BURST, SIZE, RING, QUEUES, PASSES, ROUNDS, QUICK,
+enum { A = 1, B, B_SCALAR, LOAD, STAGE, PATH, DIRECTION, BURST, SIZE, RING, QUEUES, PASSES, ROUNDS, SECONDS, QUICK,
        INSTRUCTIONS_ONLY, NO_HUGE, CSV, COMMIT, HELP };
 
 static const struct option known[] = {
     {"a", 1, 0, A}, {"b", 1, 0, B}, {"b-scalar", 1, 0, B_SCALAR}, {"load", 1, 0, LOAD}, {"stages", 1, 0, STAGE},
     {"path", 1, 0, PATH}, {"direction", 1, 0, DIRECTION}, {"burst", 1, 0, BURST}, {"size", 1, 0, SIZE},
     {"ring", 1, 0, RING}, {"queues", 1, 0, QUEUES}, {"passes", 1, 0, PASSES}, {"rounds", 1, 0, ROUNDS},
-    {"quick", 0, 0, QUICK}, {"instructions-only", 0, 0, INSTRUCTIONS_ONLY}, {"no-huge", 0, 0, NO_HUGE},
+    {"seconds", 1, 0, SECONDS}, {"quick", 0, 0, QUICK}, {"instructions-only", 0, 0, INSTRUCTIONS_ONLY}, {"no-huge", 0, 0, NO_HUGE},
     {"csv", 1, 0, CSV}, {"commit", 1, 0, COMMIT}, {"help", 0, 0, HELP}, {0, 0, 0, 0},
 };
 
@@ -174,6 +175,7 @@ static void read_one(struct options *o, struct custom *c, int option)
     case PATH: o->paths |= path_named(optarg); break;
     case PASSES: o->passes = numbers("passes", optarg, 1, 1000).numbers[0]; break;
     case ROUNDS: o->rounds = numbers("rounds", optarg, 1, 10000).numbers[0]; break;
+    case SECONDS: o->seconds = numbers("seconds", optarg, 1, UINT16_MAX).numbers[0]; break;
     case QUICK: o->passes = 1; o->rounds = 5; break;
     case INSTRUCTIONS_ONLY: o->instructions_only = true; break;
     case NO_HUGE: o->no_huge = true; break;

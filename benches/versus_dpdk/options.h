@@ -23,6 +23,7 @@ struct options {
     struct plan plans[MAX_PLANS];
     unsigned plan_count;
     unsigned passes, rounds;        /* rounds: per pass and thing to measure */
+    unsigned seconds;               /* after that, what has been measured is reported; 0: no limit */
     bool no_huge, instructions_only;
     const char *csv, *commit;
 };

@@ -1,6 +1,6 @@
 #!/bin/sh
 # What `make bench-dpdk` does once everything is built: chooses memory, runs versus_dpdk, and plots what it found.
-# usage: run.sh BUILD [QUICK=1] [options of versus_dpdk]
+# usage: [QUICK=1] run.sh BUILD [options of versus_dpdk]
 set -eu
 
 build=$1
@@ -19,7 +19,9 @@ results=$here/../results/$(date +%F)
 set -- --load "$(realpath "$driver")" --b net_vuser --b-scalar simd=scalar --commit "$commit" "$@"
 if [ "${QUICK:-0}" = 1 ]; then
     results=$build/bench/quick
-    set -- --quick "$@"
+    set -- --quick --seconds 110 "$@"
+else
+    set -- --seconds 840 "$@"
 fi
 if ! have_pages; then
     before=$(cat $sysfs/nr_hugepages 2>/dev/null || echo 0)
