@@ -219,7 +219,7 @@ vuser_tx_stop(struct rte_eth_dev *eth, uint16_t id)
     return done(port, vuser_tx_queue_stop(port->dev, id), &eth->data->tx_queue_state[id], RTE_ETH_QUEUE_STATE_STOPPED);
 }
 
-uint32_t
+vuser_count
 vuser_rx_count(void *queue)
 {
     return RTE_MAX(vuser_queue_count(queue), 0);
