@@ -101,7 +101,6 @@ struct vuser_port {
     uint16_t max_mtu;
     enum vuser_bounce bounce;      /* As the devargs have it. */
     bool bouncing;                 /* As it is since the last start. */
-    bool pinned;                   /* Receive buffers are external, and pinned to their descriptors. */
     bool filtering;                /* VLAN filter. */
     bool strip;                    /* VLAN tags are to be taken out ... */
     bool strip_at_start;           /* ... and whether the library does it. */

@@ -131,7 +131,6 @@ vuser_rx_setup(struct rte_eth_dev *eth, uint16_t id, uint16_t nb_desc, unsigned 
         .nb_desc = ring_size(port, nb_desc),
         .deferred = conf->rx_deferred_start,
     };
-    port->pinned |= (rte_pktmbuf_priv_flags(pool) & RTE_PKTMBUF_POOL_F_PINNED_EXT_BUF) != 0;
     ret = port->bouncing ? 0 : attach_rx(rxq);
     if (ret == 0)
         return 0;
