@@ -65,6 +65,7 @@ struct vuser_txq {
     uint16_t nb_desc;
     bool set_up;
     bool deferred;
+    bool refused;                  /* A pool was refused, and that was said. */
 };
 
 /* Whether frames are copied between the application's buffers and buffers of ours. */
