@@ -144,6 +144,15 @@ int vuser_port_open(struct vuser_port *port);
 void vuser_port_close(struct vuser_port *port);
 void vuser_set_bursts(struct rte_eth_dev *eth);
 
+/* vuser_configure.c */
+int vuser_learn(struct vuser_port *port);
+int vuser_set_offloads(struct vuser_port *port);
+int vuser_configure(struct rte_eth_dev *eth);
+
+/* vuser_start.c */
+int vuser_start(struct rte_eth_dev *eth);
+int vuser_stop(struct rte_eth_dev *eth);
+
 /* vuser_info.c */
 int vuser_infos_get(struct rte_eth_dev *eth, struct rte_eth_dev_info *info);
 int vuser_fw_version_get(struct rte_eth_dev *eth, char *text, size_t size);
