@@ -186,12 +186,10 @@ impl<R: Ring> RxQueue<R> {
             Some(look) => self.take_steps::<true>(places, look),
             None => self.take_steps::<false>(places, Default::default()),
         };
-        if n > 0 {
-            if self.options.vlan_strip || self.options.sort {
-                let frames = places.iter().take(n).flatten();
-                // SAFETY: the steps have written them.
-                frames.for_each(|m| self.finish(unsafe { m.assume_init() }));
-            }
+        if self.options.vlan_strip || self.options.sort {
+            let frames = places.iter().take(n).flatten();
+            // SAFETY: the steps have written them.
+            frames.for_each(|m| self.finish(unsafe { m.assume_init() }));
         }
         n
     }

@@ -102,6 +102,22 @@ impl<L: Lanes> PackedRing<L> {
         }
     }
 
+    /// If the device has named another buffer than the oldest, all up to that one are a batch. What can't be is left to
+    /// `take`, which says so.
+    #[inline(always)]
+    fn begin_batch(&mut self) {
+        if !self.has_used() {
+            return;
+        }
+        let meta = self.meta(self.ledger.tail()).map_or(0, |m| m.load(Relaxed));
+        let (id, len) = ((meta >> 32) as u16, meta as u32);
+        if id != self.ledger.id(self.ledger.tail())
+            && let Ok(run) = Run::begin(&self.ledger, id, len)
+        {
+            self.run = run;
+        }
+    }
+
     /// Takes the oldest chain, of which the ring says that it is used.
     fn release(&mut self, used: Used) -> Option<(Cookie, Used, bool)> {
         let (before, span) = (self.ledger.tail(), self.ledger.tail_span());
@@ -188,6 +204,9 @@ impl<L: Lanes> Ring for PackedRing<L> {
 
     #[inline(always)]
     fn take_steps(&mut self, most: usize, lengths: Lengths, to: &mut impl Takes<L::Quad>) -> usize {
+        if lengths == Lengths::Ignored && self.in_order && !self.run.is_on() {
+            self.begin_batch();
+        }
         let (lanes, before, in_batch) = (self.lanes, self.ledger.tail(), self.run.is_on());
         let most = match (in_batch, lengths) {
             (false, _) => most,
