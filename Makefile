@@ -20,7 +20,7 @@ WARN := -std=c99 -Wall -Wextra -pedantic
 LINK = -Iinclude -L$(B) -l:$(SONAME) -Wl,-rpath,'$$ORIGIN/..'
 EXAMPLES := loopback forward generate
 
-.PHONY: all lib examples install clean demo test test-unit test-foreign bench header lint prepare FORCE
+.PHONY: all lib examples install clean demo test test-unit test-foreign test-dpdk bench header lint prepare FORCE
 
 all: lib examples
 
@@ -58,6 +58,12 @@ $(B)/tests/traffic: tests/foreign/traffic.c include/vuser.h $(B)/$(SONAME)
 	@mkdir -p $(@D)
 	$(CC) $(WARN) $(CFLAGS) $< -o $@ $(LINK)
 
+# A DPDK program that drives ports of any driver; what the tests of the driver tell.
+$(B)/tests/port: $(wildcard tests/dpdk/port/*.c) tests/dpdk/port/port.h
+	@mkdir -p $(@D)
+	$(CC) -std=gnu99 -Wall -Wextra $(CFLAGS) -DALLOW_EXPERIMENTAL_API $$(pkg-config --cflags libdpdk) $(filter %.c,$^) \
+	  -o $@ $$(pkg-config --libs libdpdk) -lrte_net_vhost
+
 # The .pc file is made here and now, so that it can't hold another PREFIX than the files it describes.
 install: lib
 	$(INSTALL) -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR)
@@ -84,7 +90,7 @@ lint:
 prepare:
 	@scripts/prepare.sh
 
-test: prepare all $(B)/tests/traffic lint
+test: prepare all pmd $(B)/tests/traffic $(B)/tests/port lint
 	VUSER_REQUIRE_ALL=1 $(CARGO) test --locked --features header
 
 # All that needs neither DPDK nor root.
@@ -94,6 +100,9 @@ test-unit: lib
 
 test-foreign: lib $(B)/tests/traffic
 	$(CARGO) test --locked --features header --test foreign
+
+test-dpdk: pmd $(B)/tests/port
+	$(CARGO) test --locked --features header --test dpdk
 
 bench:
 	$(CARGO) bench --locked --bench bursts

@@ -2,6 +2,7 @@
 
 use crate::paths::{TEN, Way};
 use crate::port::{PLAIN, Port, driver};
+use crate::support::testpmd::Testpmd;
 
 /// SIMD widths that EAL can be told, and that select scalar, AVX2 and AVX-512 lanes.
 const WIDTHS: [u32; 3] = [64, 256, 512];
@@ -58,4 +59,71 @@ fn every_way_avx2() {
 #[test]
 fn every_way_avx512() {
     every_way("every_way_avx512", WIDTHS[2]);
+}
+
+/// A testpmd that sends back what comes from the device at `s0`, on each of so many queues.
+pub fn vhost_testpmd(port: &Port, queues: u32) -> Testpmd {
+    let socket = port.file("s0");
+    let vdev = format!("--vdev=net_vhost0,iface={},queues={queues}", socket.display());
+    let counts = [format!("--rxq={queues}"), format!("--txq={queues}")];
+    let app = [&counts[0], &counts[1], "--total-num-mbufs=8192", "--no-flush-rx"];
+    let eal = ["--no-huge", "--no-shconf", "-m", "160", &vdev];
+    let mut testpmd = Testpmd::start(port.directory(), &eal, &app, &[]).unwrap_or_else(|e| port.blame(&e));
+    testpmd.command("start").unwrap_or_else(|e| port.blame(&e));
+    testpmd
+}
+
+/// The other end in a process of its own: 8 queues, of which one, all, and three are used in turn, on every way.
+#[test]
+fn every_way_to_another_process() {
+    let Some(mut port) = Port::beside("every_way_to_another_process", PLAIN) else { return };
+    let mut testpmd = vhost_testpmd(&port, 8);
+    port.pools();
+    for way in TEN {
+        let device = port.device(0, &format!("{},queues=8", way.args()));
+        testpmd.command("clear port stats 0").unwrap();
+        let mut sent = 0;
+        for queues in [1, 8, 3, 1] {
+            port.tell(&format!("configure port={device} rxq={queues} rxd={0} txd={0}", way.queue_size));
+            port.tell(&format!("start port={device}"));
+            let answer = port.tell(&format!(
+                "exchange port={device} queues={queues} frames={} sizes={} jitter=1 window=64",
+                4000 / queues,
+                way.sizes()
+            ));
+            sent += answer.number("received");
+            port.tell(&format!("stop port={device}"));
+        }
+        let counted = testpmd.counters(0).unwrap_or_else(|e| port.blame(&e));
+        port.check(counted == (sent, sent, 0), &format!("{}: {sent} sent, testpmd counts {counted:?}", way.name));
+        port.tell(&format!("close port={device}"));
+        port.tell(&format!("detach name={}", Port::name(0)));
+    }
+}
+
+/// The back-end stops its port: nothing comes back. It starts it again: what waited comes, and single frames pass.
+#[test]
+fn the_back_end_restarts_its_port() {
+    let Some(mut port) = Port::beside("the_back_end_restarts_its_port", PLAIN) else { return };
+    let mut testpmd = vhost_testpmd(&port, 1);
+    port.pools();
+    for way in TEN {
+        let device = port.device(0, &way.args());
+        port.tell(&format!("configure port={device} rxd={0} txd={0}", way.queue_size));
+        port.tell(&format!("start port={device}"));
+        port.tell(&format!("exchange port={device} frames=500 sizes={} window=64", way.sizes()));
+        for command in ["stop", "port stop 0"] {
+            testpmd.command(command).unwrap_or_else(|e| port.blame(&e));
+        }
+        let sent = port.tell(&format!("send port={device} frames=20 burst=1")).number("sent");
+        let taken = port.tell(&format!("take port={device} idle=30")).number("taken");
+        port.check((sent, taken) == (20, 0), &format!("{}: {sent} sent, and {taken} came from a stopped port", way.name));
+        for command in ["port start 0", "start"] {
+            testpmd.command(command).unwrap_or_else(|e| port.blame(&e));
+        }
+        let taken = port.tell(&format!("take port={device} most=20 idle=2000"));
+        port.check(taken.number("taken") == 20 && taken.number("corrupt") == 0, "what waited does not come");
+        port.tell(&format!("exchange port={device} frames=200 burst=1 window=1"));
+        port.remove(0, device);
+    }
 }

@@ -22,3 +22,10 @@ mod turn;
 
 mod loopback;
 mod restart;
+mod interrupts;
+mod offloads;
+mod vm2vm;
+mod xstats;
+mod loading;
+mod memory;
+mod queues;

@@ -88,22 +88,42 @@ impl Port {
         Self::with_env(test, eal, &[])
     }
 
+    /// The same when there is a CPU for somebody else, too.
+    pub fn beside(test: &str, eal: &[&str]) -> Option<Self> {
+        Self::start_with(test, eal, &[], 2)
+    }
+
     pub fn with_env(test: &str, eal: &[&str], env: &[(&str, &str)]) -> Option<Self> {
+        Self::start_with(test, eal, env, 1)
+    }
+
+    fn start_with(test: &str, eal: &[&str], env: &[(&str, &str)], cpus: usize) -> Option<Self> {
         if !possible(test) {
             return None;
         }
         let plugin = plugin();
         let eal: Vec<&str> = plugin.iter().map(String::as_str).chain(eal.iter().copied()).collect();
-        let turn = Turn::wait(1);
+        let turn = Turn::wait(cpus);
         let scratch = Arc::new(scratch(test));
         Some(Self::launch(&scratch, &eal, env, Some(turn)).unwrap_or_else(|e| panic!("{test}: {e}")))
     }
 
     /// With nothing said for it: no plug-in, no turn.
     pub fn launch(scratch: &Arc<Scratch>, eal: &[&str], env: &[(&str, &str)], turn: Option<Turn>) -> Result<Self, String> {
+        Self::launch_program("tests/port", scratch, eal, env, turn)
+    }
+
+    /// The program, or another that is made of the same.
+    pub fn launch_program(
+        program: &str,
+        scratch: &Arc<Scratch>,
+        eal: &[&str],
+        env: &[(&str, &str)],
+        turn: Option<Turn>,
+    ) -> Result<Self, String> {
         let cpus = allowed_cpus();
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
-        let mut child = Command::new(made("tests/port"))
+        let mut child = Command::new(made(program))
             .args(["--no-pci", "--no-telemetry", &format!("--file-prefix=vuser{}-{number}", std::process::id())])
             .arg(format!("--lcores=0@({cpus})"))
             .args(eal)
@@ -207,12 +227,8 @@ impl Port {
         self.scratch.file(name)
     }
 
-    pub fn scratch(&self) -> Arc<Scratch> {
-        Arc::clone(&self.scratch)
-    }
-
-    pub fn pid(&self) -> u32 {
-        self.child.id()
+    pub fn directory(&self) -> &Path {
+        &self.scratch.0
     }
 
     /// The two pools that `vhost` and `device` use.

@@ -202,6 +202,52 @@ bool frame_read(const uint8_t *bytes, unsigned length, uint64_t seed, struct fra
            memcmp(bytes + headers, expected + headers, length - headers) == 0;
 }
 
+/* Where the checksum of TCP or UDP is; 0 in a frame that has none. */
+static unsigned sum_offset(const uint8_t *bytes)
+{
+    switch (kind_of(bytes)) {
+    case UDP4: return 34 + offsetof(struct rte_udp_hdr, dgram_cksum);
+    case TCP4: return 34 + offsetof(struct rte_tcp_hdr, cksum);
+    case TCP6: return 54 + offsetof(struct rte_tcp_hdr, cksum);
+    default: return 0;
+    }
+}
+
+static uint16_t pseudo_sum(const uint8_t *bytes)
+{
+    return kind_of(bytes) == TCP6 ? rte_ipv6_phdr_cksum((const void *)(bytes + 14), 0)
+                                  : rte_ipv4_phdr_cksum((const void *)(bytes + 14), 0);
+}
+
+void frame_begin_sum(uint8_t *bytes)
+{
+    uint16_t sum = pseudo_sum(bytes);
+
+    if (sum_offset(bytes) != 0)
+        memcpy(bytes + sum_offset(bytes), &sum, sizeof(sum));
+}
+
+enum sum frame_sum(const uint8_t *bytes, unsigned length)
+{
+    uint16_t sum, pseudo;
+    int wrong;
+
+    if (sum_offset(bytes) == 0 || length < frame_smallest(kind_of(bytes)))
+        return SUM_WRONG;
+    memcpy(&sum, bytes + sum_offset(bytes), sizeof(sum));
+    pseudo = pseudo_sum(bytes);
+    wrong = kind_of(bytes) == TCP6 ? rte_ipv6_udptcp_cksum_verify((const void *)(bytes + 14), bytes + 54)
+                                   : rte_ipv4_udptcp_cksum_verify((const void *)(bytes + 14), bytes + 34);
+    return wrong == 0 ? SUM_FULL : sum == pseudo ? SUM_PARTIAL : SUM_WRONG;
+}
+
+bool frame_ip_sum(const uint8_t *bytes)
+{
+    uint16_t sum = rte_raw_cksum(bytes + 14, 20);
+
+    return (kind_of(bytes) == UDP4 || kind_of(bytes) == TCP4) && sum == 0xffff;
+}
+
 struct rte_mbuf *frame_pack(struct rte_mempool *pool, const uint8_t *bytes, unsigned length, unsigned segment)
 {
     struct rte_mbuf *head = NULL;

@@ -61,6 +61,14 @@ unsigned frame_smallest(enum kind kind);
 void frame_make(uint8_t *bytes, const struct frame *frame);
 /* Whether these are a frame's bytes, all of them, and which frame's. */
 bool frame_read(const uint8_t *bytes, unsigned length, uint64_t seed, struct frame *frame);
+
+/* What the checksum of TCP or UDP in a frame is: of all, of the pseudo-header only, or neither. */
+enum sum { SUM_WRONG, SUM_PARTIAL, SUM_FULL };
+enum sum frame_sum(const uint8_t *bytes, unsigned length);
+bool frame_ip_sum(const uint8_t *bytes);
+/* Fills in that of the pseudo-header, which is where whoever has the checksum computed begins. */
+void frame_begin_sum(uint8_t *bytes);
+
 struct rte_mbuf *frame_pack(struct rte_mempool *pool, const uint8_t *bytes, unsigned length, unsigned segment);
 /* The packet's bytes, and whether its segments add up; NULL then. */
 const uint8_t *frame_unpack(const struct rte_mbuf *packet, uint8_t *room);

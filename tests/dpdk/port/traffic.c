@@ -298,6 +298,8 @@ static bool send_frames(struct args *args)
             return fail("the pool is empty after %u frames", i);
         if (flags != 0)
             ask_offloads(packets[i], kind, flags, segment_size, vlan);
+        if (flags & RTE_MBUF_F_TX_L4_MASK)
+            frame_begin_sum(rte_pktmbuf_mtod(packets[i], uint8_t *));
     }
     sent = send_all(port, q, packets, frames, burst, prepare, wait);
     for (unsigned i = 0; i < sent; i++)
@@ -316,8 +318,9 @@ static unsigned holding;
 struct taken {
     unsigned count, corrupt, faulty, chains;
     uint64_t bytes, flags_or, flags_and, last;
+    unsigned sums_full, sums_partial, ip_sums;
     bool ordered;
-    uint16_t segment_size, vlan;
+    uint16_t segment_size, vlan, tag;
     const char *fault;
 };
 
@@ -344,6 +347,10 @@ static void take_one(struct taken *t, const struct rte_mbuf *packet, uint16_t po
     }
     t->ordered &= t->count == 1 || frame.sequence > t->last;
     t->last = frame.sequence;
+    t->tag = frame.vlan;
+    t->sums_full += frame_sum(bytes, packet->pkt_len) == SUM_FULL;
+    t->sums_partial += frame_sum(bytes, packet->pkt_len) == SUM_PARTIAL;
+    t->ip_sums += frame_ip_sum(bytes);
 }
 
 static bool take(struct args *args)
@@ -383,6 +390,10 @@ static bool take(struct args *args)
     field("and", "0x%" PRIx64, t.flags_and);
     field("segsz", "%u", t.segment_size);
     field("vlan", "%u", t.vlan);
+    field("tag", "%u", t.tag);
+    field("sums_full", "%u", t.sums_full);
+    field("sums_partial", "%u", t.sums_partial);
+    field("ip_sums", "%u", t.ip_sums);
     return true;
 }
 
@@ -396,16 +407,17 @@ static bool drop(struct args *args)
     return true;
 }
 
-/* From a port to another, until nothing comes; what the other does not take is dropped, as switches do. */
+/* From a port to another, until nothing comes, or `most` have; what the other does not take is dropped, as switches do. */
 static bool forward(struct args *args)
 {
     uint16_t from = port_of(args), to = (uint16_t)number(args, "to", from), q = (uint16_t)number(args, "queue", 0);
-    unsigned forwarded = 0, dropped = 0;
+    unsigned forwarded = 0, dropped = 0, most = (unsigned)number(args, "most", UINT32_MAX);
     double idle = (double)number(args, "idle", 5) / 1e3, last = now();
     struct rte_mbuf *packets[MAX_BURST];
 
-    while (now() - last < idle) {
-        uint16_t count = rte_eth_rx_burst(from, q, packets, 32), sent = rte_eth_tx_burst(to, q, packets, count);
+    while (now() - last < idle && forwarded + dropped < most) {
+        uint16_t count = rte_eth_rx_burst(from, q, packets, (uint16_t)RTE_MIN(32u, most - forwarded - dropped));
+        uint16_t sent = rte_eth_tx_burst(to, q, packets, count);
 
         rte_pktmbuf_free_bulk(packets + sent, count - sent);
         forwarded += sent;

@@ -1,0 +1,133 @@
+//! Who sleeps is woken, once, by what he sleeps on; who polls is left alone.
+
+use crate::paths::{BOTH, Way};
+use crate::port::{PLAIN, Port, driver};
+
+fn event_idx(on: bool) -> String {
+    if driver() == "net_vuser" { format!(",event_idx={}", u8::from(on)) } else { String::new() }
+}
+
+/// Each of eight queues wakes its sleeper alone; a queue that is not armed wakes nobody.
+#[test]
+fn each_queue_wakes_its_sleeper() {
+    let Some(mut port) = Port::start("each_queue_wakes_its_sleeper", PLAIN) else { return };
+    port.pools();
+    let vhost = port.vhost(0, 8, "");
+    for (way, event) in BOTH.into_iter().flat_map(|way| [(way, false), (way, true)]) {
+        let device = port.device(0, &format!("{},queues=8{}", way.args(), event_idx(event)));
+        port.run(device, vhost, "rxq=8 rxi=1");
+        for queue in 0..8 {
+            port.tell(&format!("watch port={device} queue={queue}"));
+        }
+        for round in 0..25 {
+            for queue in 0..8 {
+                one_sleep(&mut port, way, (device, vhost, queue), round);
+            }
+        }
+        for queue in 0..8 {
+            port.tell(&format!("watch port={device} queue={queue} on=0"));
+        }
+        port.remove(0, device);
+    }
+}
+
+fn one_sleep(port: &mut Port, way: Way, (device, vhost, queue): (u64, u64, u64), round: u32) {
+    let name = way.name;
+    if round % 8 == 0 {
+        port.tell(&format!("arm port={device} queue={queue} on=0"));
+        // One may have been on its way when the queue was told to be quiet.
+        port.tell("sleep ms=0");
+        port.tell(&format!("send port={vhost} queue={queue}"));
+        let woken = port.tell("sleep ms=2");
+        port.check(woken.number("woken") == 0, &format!("{name}: a queue that is not armed wakes: {woken:?}"));
+        port.tell(&format!("take port={device} queue={queue} most=1"));
+    }
+    port.tell(&format!("arm port={device} queue={queue}"));
+    port.tell("sleep ms=0");
+    port.tell(&format!("send port={vhost} queue={queue}"));
+    let woken = port.tell("sleep ms=1000");
+    let by = (woken.number("woken"), woken.has("queue").then(|| woken.number("queue")));
+    port.check(by == (1, Some(queue)), &format!("{name}: queue {queue}, round {round}: {woken:?}"));
+    let taken = port.tell(&format!("take port={device} queue={queue} most=1")).number("taken");
+    port.check(taken == 1, &format!("{name}: woken, and there is no frame"));
+    port.tell(&format!("arm port={device} queue={queue} on=0"));
+}
+
+/// The back-end sleeps, and our kick wakes it, for each queue.
+#[test]
+fn a_sleeping_back_end_is_woken() {
+    let Some(mut port) = Port::start("a_sleeping_back_end_is_woken", PLAIN) else { return };
+    port.pools();
+    for (way, event) in BOTH.into_iter().flat_map(|way| [(way, false), (way, true)]) {
+        let vhost = port.vhost(0, 4, "");
+        let device = port.device(0, &format!("{},queues=4{}", way.args(), event_idx(event)));
+        port.tell(&format!("stop port={vhost}"));
+        port.tell(&format!("configure port={vhost} rxq=4 rxi=1 pool=vhost"));
+        port.tell(&format!("start port={vhost}"));
+        port.run(device, vhost, "rxq=4");
+        for queue in 0..4 {
+            port.tell(&format!("watch port={vhost} queue={queue}"));
+        }
+        for queue in (0..4).cycle().take(40) {
+            port.tell(&format!("arm port={vhost} queue={queue}"));
+            port.tell("sleep ms=0");
+            port.tell(&format!("send port={device} queue={queue}"));
+            let woken = port.tell("sleep ms=1000");
+            let good = woken.number("woken") == 1 && woken.number("queue") == queue;
+            port.check(good, &format!("{}: our frame on queue {queue} wakes nobody: {woken:?}", way.name));
+            let taken = port.tell(&format!("take port={vhost} queue={queue} most=1")).number("taken");
+            port.check(taken == 1, &format!("{}: woken, and there is no frame", way.name));
+            port.tell(&format!("arm port={vhost} queue={queue} on=0"));
+        }
+        port.remove(0, device);
+        port.tell(&format!("stop port={vhost}"));
+        port.tell(&format!("close port={vhost}"));
+        port.tell("detach name=net_vhost0");
+    }
+}
+
+/// Where both sides poll, nobody writes to an event descriptor.
+#[test]
+fn who_polls_is_not_woken() {
+    let Some(mut port) = Port::start("who_polls_is_not_woken", PLAIN) else { return };
+    port.pools();
+    let vhost = port.vhost(0, 1, "");
+    for (way, event) in BOTH.into_iter().flat_map(|way| [(way, false), (way, true)]) {
+        let device = port.device(0, &format!("{}{}", way.args(), event_idx(event)));
+        port.run(device, vhost, "");
+        port.tell(&format!("exchange port={device} peer={vhost} frames=100"));
+        for side in [device, vhost] {
+            port.tell(&format!("clear port={side}"));
+        }
+        port.tell(&format!("exchange port={device} peer={vhost} frames=5000 jitter=1"));
+        let calls = port.tell(&format!("xstats port={vhost}"));
+        let called: u64 = calls.0.iter().filter(|(k, _)| k.ends_with("guest_notifications")).map(|(_, v)| v.parse::<u64>().unwrap()).sum();
+        port.check(called == 0, &format!("{}: a polling driver was called {called} times", way.name));
+        port.remove(0, device);
+    }
+}
+
+/// The back-end goes: the application is told, once, and its link is down.
+#[test]
+fn the_link_goes_down_with_the_back_end() {
+    let Some(mut port) = Port::start("the_link_goes_down_with_the_back_end", PLAIN) else { return };
+    port.pools();
+    for way in BOTH {
+        let vhost = port.vhost(0, 1, "");
+        let device = port.device(0, &way.args());
+        port.tell(&format!("links port={device} watch=1"));
+        port.run(device, vhost, "lsc=1");
+        let up = port.tell(&format!("link port={device} until=1 wait=1000")).number("up");
+        port.check(up == 1, &format!("{}: the link does not come up", way.name));
+        port.tell(&format!("links port={device}"));
+        for command in [format!("stop port={vhost}"), format!("close port={vhost}"), "detach name=net_vhost0".into()] {
+            port.tell(&command);
+        }
+        let events = port.tell(&format!("links port={device} until=1 wait=3000")).number("events");
+        let up = port.tell(&format!("link port={device}")).number("up");
+        port.check((events, up) == (1, 0), &format!("{}: {events} events, up {up}", way.name));
+        let more = port.tell(&format!("links port={device} until=1 wait=50")).number("events");
+        port.check(more == 0, &format!("{}: {more} more events about the same", way.name));
+        port.remove(0, device);
+    }
+}
