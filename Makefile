@@ -20,7 +20,18 @@ WARN := -std=c99 -Wall -Wextra -pedantic
 LINK = -Iinclude -L$(B) -l:$(SONAME) -Wl,-rpath,'$$ORIGIN/..'
 EXAMPLES := loopback forward generate
 
-.PHONY: all lib examples install clean demo test test-unit test-foreign test-dpdk bench header lint prepare FORCE
+# The DPDK driver is built for the DPDK that is installed, and for no other release.
+PKG_CONFIG ?= pkg-config
+SDK := $(B)/dpdk-sdk
+PMD_SOURCES := $(wildcard bindings/dpdk/*.c)
+PMD_OBJECTS := $(PMD_SOURCES:bindings/dpdk/%.c=$(B)/pmd/%.o) $(B)/pmd/pending/calls.o
+PMD_CFLAGS = -std=gnu11 -Wall -Wextra -fPIC -fvisibility=hidden -DALLOW_INTERNAL_API -DALLOW_EXPERIMENTAL_API \
+  -Ibindings/dpdk/pending -Iinclude -I$(SDK)/include $(shell $(PKG_CONFIG) --cflags libdpdk)
+# Where DPDK looks for drivers, .../pmds-23.0, and the version of its interface that this name ends in.
+DRIVERDIR ?= $(shell echo RTE_EAL_PMD_PATH | $(CC) $$($(PKG_CONFIG) --cflags libdpdk) -include rte_build_config.h -E -P - | tail -1)
+PMD_ABI = $(lastword $(subst -, ,$(DRIVERDIR)))
+
+.PHONY: all lib pmd install-pmd examples install clean demo test test-unit test-foreign test-dpdk bench header lint prepare FORCE
 
 all: lib examples
 
@@ -74,6 +85,36 @@ install: lib
 	$(INSTALL) -m 644 include/vuser.h include/virtio_user_compat.h $(DESTDIR)$(INCLUDEDIR)/
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
 	  -e 's|@VERSION@|$(VERSION)|' include/vuser.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/vuser.pc
+
+pmd: $(B)/librte_net_vuser.so $(B)/librte_net_vuser.a
+
+# Needed by all objects, and cheap when the headers are there.
+$(SDK)/release: FORCE
+	@PKG_CONFIG='$(PKG_CONFIG)' CC='$(CC)' scripts/dpdk-sdk.sh $(SDK)
+
+$(B)/pmd/%.o: bindings/dpdk/%.c $(wildcard bindings/dpdk/*.h) include/vuser.h $(SDK)/release
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(PMD_CFLAGS) -c $< -o $@
+
+# A program that is linked with it takes all of it, since nothing refers to a driver, and libvuser.a:
+# -Wl,--whole-archive -l:librte_net_vuser.a -Wl,--no-whole-archive -lvuser
+$(B)/librte_net_vuser.a: $(PMD_OBJECTS)
+	rm -f $@
+	$(AR) rcs $@ $^
+
+# It has the library in it, and shows nothing of it. One plug-in that can't be loaded ends any DPDK program, so that
+# all it needs must be named and there.
+$(B)/librte_net_vuser.so: $(PMD_OBJECTS) $(B)/libvuser.a
+	$(CC) -shared -o $@ -Wl,-soname,librte_net_vuser.so.$(firstword $(subst ., ,$(PMD_ABI))) -Wl,--exclude-libs,ALL \
+	  -Wl,-z,defs,-z,relro,-z,now,-z,noexecstack -Wl,--gc-sections -Wl,--as-needed -Wl,--build-id $(LDFLAGS) \
+	  $(PMD_OBJECTS) $(B)/libvuser.a $$($(PKG_CONFIG) --libs-only-L libdpdk) -lrte_ethdev -lrte_bus_vdev -lrte_telemetry \
+	  -lrte_net -lrte_mbuf -lrte_mempool -lrte_kvargs -lrte_eal -lgcc_s -lpthread -lm -ldl -lc
+
+install-pmd: pmd
+	$(INSTALL) -d $(DESTDIR)$(DRIVERDIR) $(DESTDIR)$(LIBDIR)
+	$(INSTALL) -m 755 $(B)/librte_net_vuser.so $(DESTDIR)$(DRIVERDIR)/librte_net_vuser.so.$(PMD_ABI)
+	ln -sf librte_net_vuser.so.$(PMD_ABI) $(DESTDIR)$(DRIVERDIR)/librte_net_vuser.so.$(firstword $(subst ., ,$(PMD_ABI)))
+	$(INSTALL) -m 644 $(B)/librte_net_vuser.a $(DESTDIR)$(LIBDIR)/
 
 header:
 	$(CARGO) build --locked --features header

@@ -1,0 +1,630 @@
+// vuser: virtio-user as a library. Drives a virtio-net device whose other half is a vhost-user back-end.
+//
+// SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+//
+// Generated from the library's source; do not edit.
+//
+// CONVENTIONS
+//
+// Errors. A control call that can fail returns 0 (or a number it documents) or a negative errno, and leaves a
+// sentence for vuser_last_error(). Bursts and packet calls return a count or a pointer and never fail otherwise.
+// Outputs are written only on success.
+//
+// Ownership. What a call named _init, _create or _start makes is given up by the one named _uninit, _free or _stop.
+// A packet belongs to whoever received or allocated it; to send it gives it away. Strings that are passed in are
+// copied; strings that are returned stay the library's.
+//
+// Pointers. A pointer that is passed in is valid or NULL; control calls refuse NULL where they can't use it, bursts and
+// packet calls take it only where they say so.
+//
+// Threads. Control calls of a device may come from any thread and take turns. A queue is used by one thread at a
+// time, and by none while its device is started, stopped or reset. A pool may be used by any thread.
+//
+// Structs that begin with `size` can grow: set it to sizeof before the call. Numbers are in the machine's byte order,
+// lengths in bytes.
+
+
+#ifndef VUSER_H
+#define VUSER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+// Offload: the device computes TCP and UDP checksums.
+#define VUSER_OFFLOAD_CSUM (UINT64_C(1) << 0)
+
+// Offload: the device segments TCP.
+#define VUSER_OFFLOAD_TSO (UINT64_C(1) << 1)
+
+// Offload: the device segments UDP.
+#define VUSER_OFFLOAD_USO (UINT64_C(1) << 2)
+
+// Offload: received frames come with a verdict on their checksum, or only a part of it.
+#define VUSER_OFFLOAD_RX_CSUM (UINT64_C(1) << 3)
+
+// Offload: received TCP frames may be larger than the MTU.
+#define VUSER_OFFLOAD_LRO (UINT64_C(1) << 4)
+
+// Offload: received UDP frames may be several in one.
+#define VUSER_OFFLOAD_RX_USO (UINT64_C(1) << 5)
+
+// Offload: VLAN tags are taken out of received frames.
+#define VUSER_OFFLOAD_VLAN_STRIP (UINT64_C(1) << 6)
+
+// Offload: received frames come with the device's hash.
+#define VUSER_OFFLOAD_HASH (UINT64_C(1) << 7)
+
+// Device status: we have noticed the device.
+#define VUSER_STATUS_ACK 1
+
+// Device status: we know how to drive it.
+#define VUSER_STATUS_DRIVER 2
+
+// Device status: it is live.
+#define VUSER_STATUS_DRIVER_OK 4
+
+// Device status: features are agreed.
+#define VUSER_STATUS_FEATURES_OK 8
+
+// Device status: it can go on only after a reset.
+#define VUSER_STATUS_NEED_RESET 64
+
+// Device status: it was given up.
+#define VUSER_STATUS_FAILED 128
+
+// Received: a VLAN tag is in vlan_tci.
+#define VUSER_MBUF_F_RX_VLAN (UINT64_C(1) << 0)
+
+// Received: a hash is in hash_rss.
+#define VUSER_MBUF_F_RX_RSS_HASH (UINT64_C(1) << 1)
+
+// Received: the transport checksum is wrong.
+#define VUSER_MBUF_F_RX_L4_CKSUM_BAD (UINT64_C(1) << 3)
+
+// Received: the VLAN tag was taken out of the frame.
+#define VUSER_MBUF_F_RX_VLAN_STRIPPED (UINT64_C(1) << 6)
+
+// Received: the transport checksum is right.
+#define VUSER_MBUF_F_RX_L4_CKSUM_GOOD (UINT64_C(1) << 8)
+
+// Received, both bits together: the data are right, but the checksum field is not filled in.
+#define VUSER_MBUF_F_RX_L4_CKSUM_NONE ((UINT64_C(1) << 8) | (UINT64_C(1) << 3))
+
+// Received: several segments of a connection in one frame; tso_segsz is their size.
+#define VUSER_MBUF_F_RX_LRO (UINT64_C(1) << 16)
+
+// To send: cut into UDP segments of tso_segsz.
+#define VUSER_MBUF_F_TX_UDP_SEG (UINT64_C(1) << 42)
+
+// To send: cut into TCP segments of tso_segsz.
+#define VUSER_MBUF_F_TX_TCP_SEG (UINT64_C(1) << 50)
+
+// To send: compute the TCP checksum.
+#define VUSER_MBUF_F_TX_TCP_CKSUM (UINT64_C(1) << 52)
+
+// To send: compute the UDP checksum.
+#define VUSER_MBUF_F_TX_UDP_CKSUM (UINT64_C(3) << 52)
+
+// To send: compute the IPv4 header's checksum (vuser_tx_prepare does it).
+#define VUSER_MBUF_F_TX_IP_CKSUM (UINT64_C(1) << 54)
+
+// To send: it is IPv4.
+#define VUSER_MBUF_F_TX_IPV4 (UINT64_C(1) << 55)
+
+// To send: it is IPv6.
+#define VUSER_MBUF_F_TX_IPV6 (UINT64_C(1) << 56)
+
+// To send: put the VLAN tag in vlan_tci into the frame.
+#define VUSER_MBUF_F_TX_VLAN (UINT64_C(1) << 57)
+
+// A virtio-user device. Its control calls may come from any thread; they take turns.
+struct vuser_dev;
+
+// A vhost-user back-end in a thread of this process, to try a front-end without a switch.
+struct vuser_loopback;
+
+// Packet buffers in memory that can be shared with a device. Any thread may use a pool.
+struct vuser_pool;
+
+// One receive or one transmit queue of a device, from its set-up until vuser_dev_uninit. One thread at a time uses
+// it, and none while the device is started, stopped or reset.
+struct vuser_queue;
+
+// A struct of this header and how large the library believes it is.
+struct vuser_abi_entry {
+    // Its name, "vuser_config" for example.
+    const char *name;
+    // Its sizeof.
+    size_t size;
+};
+
+// Receives a line of the log. Level: 1 error, 2 warning, 3 what happened, 4 each message to the back-end, 5 more.
+// Called from whatever thread has something to say, and must not call back into the library.
+typedef void (*vuser_log_fn)(int level, const char *message, void *ctx);
+
+// What a device shall be. Fill it with vuser_config_init and then vuser_config_parse, or by hand. Switches are 0 or 1.
+struct vuser_config {
+    // sizeof(struct vuser_config), as given to vuser_config_init.
+    size_t size;
+    // Socket of the back-end, or "loopback" for the one that is built in.
+    char path[256];
+    // Name of the kernel's interface, for back-ends of the kernel.
+    char iface[16];
+    // MAC address, if has_mac; else the device's, else a random one.
+    uint8_t mac[6];
+    // Whether mac is set.
+    uint8_t has_mac;
+    // A control queue is wanted.
+    uint8_t cq;
+    // Listen, and let the back-end connect.
+    uint8_t server;
+    // Received frames may span several buffers. Default 1.
+    uint8_t mrg_rxbuf;
+    // Buffers may be used in order. Default 1.
+    uint8_t in_order;
+    // Packed rings are wanted. Default 0.
+    uint8_t packed_vq;
+    // Vector code is wanted.
+    uint8_t vectorized;
+    // Notification thresholds by ring index may be used. Default 1.
+    uint8_t event_idx;
+    // Tables of descriptors may be used. Default 1.
+    uint8_t indirect;
+    // Rings in huge pages when there are any. Default 1.
+    uint8_t huge;
+    // Count frames by length and by kind of address too, which reads a line of each.
+    uint8_t stats;
+    // Zero.
+    uint8_t reserved;
+    // Queue pairs, 1 to 128. Default 1.
+    uint16_t queues;
+    // Descriptors of each queue, to 32768; a power of two but for packed rings. Default 256.
+    uint16_t queue_size;
+    // Link speed to report in Mb/s; 0xffffffff unknown.
+    uint32_t speed;
+    // Longest wait for an answer of the back-end in milliseconds. Default 10000.
+    uint32_t timeout_ms;
+    // Offloads that are wanted, VUSER_OFFLOAD_*. Default 0.
+    uint64_t offloads;
+    // What the built-in back-end does: "echo" (also if empty), "sink" or "source".
+    char mode[16];
+    uint16_t port;
+    char simd[16];
+};
+
+// What is known of a device.
+struct vuser_dev_info {
+    // sizeof(struct vuser_dev_info), to be set by the caller.
+    size_t size;
+    // Virtio features that the back-end offers.
+    uint64_t device_features;
+    // Virtio features in use, or, before the start, to be used.
+    uint64_t features;
+    // vhost-user protocol features in use.
+    uint64_t protocol_features;
+    // Queue pairs that the back-end has.
+    uint16_t max_queue_pairs;
+    // Queue pairs that the device was made with.
+    uint16_t queue_pairs;
+    // Descriptors of a queue whose set-up does not say otherwise.
+    uint16_t queue_size;
+    // Largest MTU.
+    uint16_t mtu;
+    // Bytes of the virtio header in front of each frame in a ring.
+    uint16_t hdr_len;
+    // MAC address.
+    uint8_t mac[6];
+    // Device status, VUSER_STATUS_*.
+    uint8_t status;
+    // Whether the device is started, the back-end is there, and it does not say that its link is down.
+    uint8_t link_up;
+    // Packed rings.
+    uint8_t packed;
+    // Buffers are used in order.
+    uint8_t in_order;
+    // Received frames may span buffers.
+    uint8_t mergeable;
+    // Link speed in Mb/s; 0xffffffff unknown.
+    uint32_t speed;
+    // Kind of back-end and where it is.
+    char backend[128];
+    // Name of the data path: layout and lanes.
+    char path[32];
+    uint64_t offloads;
+    uint64_t offload_capa;
+    uint16_t queue_pairs_used;
+};
+
+// A packet buffer's descriptor, laid out as DPDK's `struct rte_mbuf`; 128 bytes, aligned to 64.
+//
+// A packet is a chain of them. Descriptors of a `vuser_pool` lie in private memory, only the data are shared with
+// the device.
+struct vuser_mbuf {
+    // First byte of the buffer.
+    void *buf_addr;
+    // Not used here; DPDK's bus address.
+    uint64_t buf_iova;
+    // Where the data begin in the buffer.
+    uint16_t data_off;
+    // Owners of the buffer; access is atomic.
+    uint16_t refcnt;
+    // Segments of the packet (in the first of them).
+    uint16_t nb_segs;
+    // Port it came in by.
+    uint16_t port;
+    // Offload flags, VUSER_MBUF_F_*.
+    uint64_t ol_flags;
+    // What the packet is made of, as far as the device said it.
+    uint32_t packet_type;
+    // Bytes of the packet, all segments (in the first of them).
+    uint32_t pkt_len;
+    // Bytes of data in this segment.
+    uint16_t data_len;
+    // VLAN tag that was stripped or is to be inserted.
+    uint16_t vlan_tci;
+    // Hash of the packet, with VUSER_MBUF_F_RX_RSS_HASH.
+    uint32_t hash_rss;
+    // Not used here.
+    uint32_t hash_hi;
+    // Not used here.
+    uint16_t vlan_tci_outer;
+    // Bytes of the buffer.
+    uint16_t buf_len;
+    // Pool the buffer belongs to.
+    void *pool;
+    // Next segment of the packet.
+    struct vuser_mbuf *next;
+    // For transmit offloads, from bit 0: l2_len 7 bits, l3_len 9, l4_len 8, tso_segsz 16, outer_l3_len 9,
+    // outer_l2_len 7. See vuser_mbuf_set_tx_offload.
+    uint64_t tx_offload;
+    // Not for the application.
+    void *shinfo;
+    // Bytes of the application's private area.
+    uint16_t priv_size;
+    // Not used here.
+    uint16_t timesync;
+    // Not used here.
+    uint32_t dynfield[9];
+};
+
+// What a pool is made of.
+struct vuser_pool_config {
+    // sizeof(struct vuser_pool_config).
+    size_t size;
+    // Buffers. 0 means 8192. Each queue keeps up to a ring of them, and up to 80 more near it: a pool for forwarding has
+    // as many as all rings have descriptors, and 80 for each queue, and what the application holds.
+    uint32_t count;
+    // Bytes of a buffer, headroom and frame. 0 means 2176.
+    uint16_t data_size;
+    // Bytes in front of a received frame for the application, which come before the virtio header. 0 means 128.
+    uint16_t headroom;
+    // 1: ordinary pages even when there are huge pages free.
+    uint8_t no_huge;
+};
+
+// An allocator of the application's, in place of a vuser_pool. Its functions are called for up to 32 buffers at a
+// time from the thread that bursts; they must not call back into the queue. All buffers have one size, and lie in
+// memory that was registered with vuser_mem_register.
+struct vuser_mbuf_source {
+    // sizeof(struct vuser_mbuf_source).
+    size_t size;
+    // Passed to the functions.
+    void *ctx;
+    // Gets n free buffers (refcnt 1, nb_segs 1, next NULL): 0, or non-zero and none.
+    int (*get_bulk)(void *ctx, struct vuser_mbuf **mbufs, unsigned int n);
+    // Takes n free buffers back.
+    void (*put_bulk)(void *ctx, struct vuser_mbuf *const *mbufs, unsigned int n);
+    // Gives one packet up, whatever it is: chained, shared, of another allocator.
+    void (*free)(void *ctx, struct vuser_mbuf *m);
+    // What the field `pool` of these buffers holds. Others are given to free.
+    void *pool;
+    // If not 0, a buffer begins at its descriptor's address times this, plus linear_add (modulo 2^64), and the
+    // descriptor need not be read to know it.
+    uint64_t linear_mul;
+    // See linear_mul.
+    uint64_t linear_add;
+    // Bytes of a buffer.
+    uint16_t buf_len;
+    // Bytes to keep in front of a received frame.
+    uint16_t headroom;
+    int (*accepts)(void *ctx, void *pool);
+};
+struct vuser_monitor { size_t size; const volatile void *addr; uint64_t mask; uint64_t value; uint8_t bytes; uint8_t while_equal; };
+
+// Counters of a queue since it was set up, or since vuser_queue_reset_stats. What a direction has not stays 0.
+struct vuser_queue_stats {
+    // sizeof(struct vuser_queue_stats), to be set by the caller.
+    size_t size;
+    // Frames received or sent.
+    uint64_t packets;
+    // Their bytes, without the virtio header.
+    uint64_t bytes;
+    // Times the device was woken.
+    uint64_t kicks;
+    // Receive: times no free buffer was there to offer.
+    uint64_t no_buffer;
+    // Receive, dropped: shorter than an Ethernet header.
+    uint64_t runt;
+    // Receive, dropped: the virtio header asks for what was not agreed, or points outside the frame.
+    uint64_t bad_header;
+    // Transmit: times the ring was full.
+    uint64_t ring_full;
+    // Transmit, dropped: shorter than an Ethernet header, or the segments do not add up.
+    uint64_t bad_packet;
+    // Transmit, dropped: asks for an offload that was not agreed, or its lengths are wrong for it.
+    uint64_t bad_offload;
+    // Transmit, dropped: outside the memory that the device was told of.
+    uint64_t bad_address;
+    // Transmit, dropped: more segments than fit.
+    uint64_t too_many_segments;
+    // Dropped because the device was stopped: offered and not used (transmit), half received.
+    uint64_t lost;
+    // Frames to a multicast address; counted only with the option stats=1, as all below.
+    uint64_t multicast;
+    // Frames to the broadcast address.
+    uint64_t broadcast;
+    // Frames by length: below 64, 64, 65 to 127, 128 to 255, 256 to 511, 512 to 1023, 1024 to 1518, above.
+    uint64_t size_bins[8];
+};
+
+// What a back-end has counted.
+struct vuser_loopback_stats {
+    // sizeof(struct vuser_loopback_stats), to be set by the caller.
+    size_t size;
+    // Frames that front-ends sent.
+    uint64_t received;
+    // Frames that it gave to front-ends.
+    uint64_t sent;
+    // Frames that it dropped.
+    uint64_t dropped;
+};
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+// The sentence of the last error of a control call in this thread: what was wrong and, where there is a cure, what
+// to do. Never NULL; valid until the next control call of this thread that fails. Empty when nothing has failed.
+const char *vuser_last_error(void);
+
+// The version of the library, "0.1.0" for example.
+const char *vuser_version(void);
+
+// The sizes of all structs of this header, for bindings of other languages to compare with theirs. *count entries.
+const struct vuser_abi_entry *vuser_abi(size_t *count);
+
+// Sends the log, up to a level, to a function of the caller's; level 0 or NULL switches it off, which is the default.
+// When it returns, the function set before is not running and will not be called any more.
+int vuser_set_log(int level,
+                  vuser_log_fn function,
+                  void *ctx);
+
+// Sets all fields to their defaults, which are those of DPDK's virtio-user. size is sizeof(struct vuser_config), so
+// that a newer library does not write more than an older program has.
+int vuser_config_init(struct vuser_config *config,
+                      size_t size);
+
+// Sets fields from text in the form of DPDK's device arguments: "path=/tmp/s,queues=2,packed_vq=1".
+//
+// DPDK's names: path, mac, cq, queues, queue_size, iface, server, mrg_rxbuf, in_order, packed_vq, vectorized, speed.
+// Beyond them: event_idx, indirect, huge, stats, timeout_ms, mode, and the offloads csum, tso, uso, rx_csum, lro, rx_uso,
+// vlan_strip, hash. Nothing is changed unless all is right. -EINVAL names what is not.
+int vuser_config_parse(struct vuser_config *config,
+                       const char *devargs);
+
+// Makes a device: connects to the back-end, asks what it offers, and agrees on features as far as that goes without
+// starting. *dev is the device, to be given up by vuser_dev_uninit.
+//
+// -EINVAL: the configuration can't be; -ENOENT, -ECONNREFUSED, -EACCES: no back-end there; -ENOTSUP: it can't do what
+// is wanted; -ETIMEDOUT: it doesn't answer; -EPROTO: it answers nonsense.
+int vuser_dev_init(const struct vuser_config *config,
+                   struct vuser_dev **dev);
+
+// Stops the device, closes the connection and gives everything back. Its queues are gone too. NULL is allowed.
+void vuser_dev_uninit(struct vuser_dev *dev);
+
+// Virtio features that the back-end offers.
+uint64_t vuser_dev_device_features(const struct vuser_dev *dev);
+
+// Virtio features in use or, before the start, to be used.
+uint64_t vuser_dev_features(const struct vuser_dev *dev);
+
+// Chooses virtio features, of those offered, for the next start. -EBUSY: the device is started; -EINVAL: the choice
+// can't be.
+int vuser_dev_set_features(struct vuser_dev *dev,
+                           uint64_t features);
+
+// Sets the device status: VUSER_STATUS_DRIVER_OK starts the device, 0 resets it.
+int vuser_dev_set_status(struct vuser_dev *dev, uint8_t status);
+
+// The device status, with what the back-end adds to it. 0 also for NULL.
+uint8_t vuser_dev_get_status(const struct vuser_dev *dev);
+
+// Starts the device: features, memory and rings are told to the back-end, and receive buffers are offered. All queues
+// must have been set up. On an error the device is stopped, as before.
+int vuser_dev_start(struct vuser_dev *dev);
+
+// Stops the device; all buffers come back to where they came from. No queue may be in use meanwhile. It can be
+// started again, with the same features and queues. An error is reported, but the device is stopped all the same.
+int vuser_dev_stop(struct vuser_dev *dev);
+
+// Stops the device and forgets the choice of features.
+int vuser_dev_reset(struct vuser_dev *dev);
+
+// What is known of the device; info->size must be set.
+int vuser_dev_get_info(const struct vuser_dev *dev, struct vuser_dev_info *info);
+
+// Gives memory of the application's to the device, so that packets in it can be sent and received: `len` bytes
+// mapped at `addr`, from `offset` of the file `fd` (memfd, hugetlbfs or shm; the descriptor is duplicated). Only while
+// the device is stopped. -EBADF: such memory can't be shared, for example because it has no file.
+int vuser_mem_register(struct vuser_dev *dev,
+                       int fd,
+                       uint64_t offset,
+                       size_t len,
+                       void *addr);
+
+// Takes memory away from the device that was registered at `addr`. Only while the device is stopped.
+int vuser_mem_unregister(struct vuser_dev *dev, void *addr);
+
+// Gets an empty buffer; NULL when the pool has none.
+struct vuser_mbuf *vuser_mbuf_alloc(struct vuser_pool *pool);
+
+// Gets n empty buffers, or none: -ENOMEM when the pool has fewer.
+int vuser_mbuf_alloc_bulk(struct vuser_pool *pool, struct vuser_mbuf **mbufs, uint16_t n);
+
+// Gives a packet up, with all its segments; each goes back to its pool. NULL is allowed.
+void vuser_mbuf_free(struct vuser_mbuf *m);
+
+// Gives n packets up. NULLs among them are allowed.
+void vuser_mbuf_free_bulk(struct vuser_mbuf *const *mbufs, uint16_t n);
+
+// A second packet that shares the data of the first; each is freed alone. NULL when the pool has too few buffers for
+// its descriptors. Neither may write to the data then.
+struct vuser_mbuf *vuser_mbuf_clone(struct vuser_pool *pool,
+                                    struct vuser_mbuf *m);
+
+// Address of the first byte of data of this segment.
+void *vuser_mbuf_data(const struct vuser_mbuf *m);
+
+// Makes room for len bytes behind the data of the packet's last segment; their address, or NULL when they don't fit.
+void *vuser_mbuf_append(struct vuser_mbuf *m,
+                        uint16_t len);
+
+// Makes room for len bytes in front of the packet; their address, or NULL when the headroom is too small.
+void *vuser_mbuf_prepend(struct vuser_mbuf *m, uint16_t len);
+
+// Takes len bytes off the front of the packet's first segment; -EINVAL when it has fewer.
+int vuser_mbuf_adj(struct vuser_mbuf *m, uint16_t len);
+
+// Appends the segments of tail, which is no packet of its own after that, to head.
+int vuser_mbuf_chain(struct vuser_mbuf *head, struct vuser_mbuf *tail);
+
+// Sets the lengths that transmit offloads need: link, network and transport header, and the payload of a segment
+// (0 when nothing is to be cut). -EINVAL when one is too long for its field.
+int vuser_mbuf_set_tx_offload(struct vuser_mbuf *m,
+                              uint16_t l2_len,
+                              uint16_t l3_len,
+                              uint16_t l4_len,
+                              uint16_t tso_segsz);
+
+// Makes a pool; NULL for the configuration means all defaults. *pool is to be given up by vuser_pool_free.
+int vuser_pool_create(const struct vuser_pool_config *config, struct vuser_pool **pool);
+
+// Gives a pool up. Its memory goes when the last device that uses it has gone; all its buffers must have come back by
+// then. NULL is allowed.
+void vuser_pool_free(struct vuser_pool *pool);
+
+// Free buffers of the pool, not counting those that queues keep near: exact while nobody uses it, else a guess.
+uint32_t vuser_pool_available(const struct vuser_pool *pool);
+
+// Sets the receive queue of a pair up: its size (0: the configuration's) and where its buffers come from. Only while
+// the device is stopped.
+int vuser_rx_queue_setup(struct vuser_dev *dev,
+                         uint16_t pair,
+                         uint16_t size,
+                         struct vuser_pool *pool);
+
+// Sets the transmit queue of a pair up: its size (0: the configuration's) and the pool that most packets are of.
+// Packets of other pools that queues of this device were set up with may be sent too, at a higher cost. Only while the
+// device is stopped.
+int vuser_tx_queue_setup(struct vuser_dev *dev,
+                         uint16_t pair,
+                         uint16_t size,
+                         struct vuser_pool *pool);
+
+// As vuser_rx_queue_setup, with an allocator of the application's.
+int vuser_rx_queue_setup_source(struct vuser_dev *dev,
+                                uint16_t pair,
+                                uint16_t size,
+                                const struct vuser_mbuf_source *source);
+
+// As vuser_tx_queue_setup, with an allocator of the application's.
+int vuser_tx_queue_setup_source(struct vuser_dev *dev,
+                                uint16_t pair,
+                                uint16_t size,
+                                const struct vuser_mbuf_source *source);
+
+// The receive queue of a pair; NULL if it has not been set up.
+struct vuser_queue *vuser_rx_queue(const struct vuser_dev *dev, uint16_t pair);
+
+// The transmit queue of a pair; NULL if it has not been set up.
+struct vuser_queue *vuser_tx_queue(const struct vuser_dev *dev, uint16_t pair);
+
+// Receives up to n frames into mbufs, and returns how many. They belong to the caller. Never waits. 0 also when the
+// device is stopped or the queue is broken: see vuser_queue_status.
+uint16_t vuser_rx_burst(struct vuser_queue *queue,
+                        struct vuser_mbuf **mbufs,
+                        uint16_t n);
+
+// Sends up to n packets, from the first on, and returns how many were taken. Those belong to the queue; the others
+// stay the caller's, who may try again while vuser_queue_status is 0. A packet that can't be sent at all counts as taken: it is freed, and counted
+// by its reason in the statistics. Never waits.
+uint16_t vuser_tx_burst(struct vuser_queue *queue,
+                        struct vuser_mbuf **mbufs,
+                        uint16_t n);
+
+// Prepares packets for the offloads that they ask for: puts the pseudo-header's sum where the device expects it, and
+// computes IPv4 header checksums. Returns how many, from the first on, can be sent; the one after them can't. The
+// headers must lie in the first segment, which must not be shared.
+uint16_t vuser_tx_prepare(struct vuser_queue *queue,
+                          struct vuser_mbuf **mbufs,
+                          uint16_t n);
+
+// Gives packets that have been sent back to their pool now, up to about n of them, and returns how many. Otherwise
+// that happens when half the ring is in use.
+uint16_t vuser_tx_done_cleanup(struct vuser_queue *queue,
+                               uint16_t n);
+
+// 0 when the queue works; -ENETDOWN when the device is stopped; -EIO when the back-end broke the queue's rules, and
+// only a stop or reset of the device mends it. From any thread.
+int vuser_queue_status(const struct vuser_queue *queue);
+
+// The eventfd by which the device calls, to be watched for reading (poll, epoll, an event loop). It stays the
+// queue's.
+int vuser_queue_fd(const struct vuser_queue *queue);
+
+// With on = 1, asks the device to call when there is the next frame to receive (or the next one was sent): one call,
+// then it must be asked again. Returns 1 when there is work already, so that the caller must not wait but burst; 0 when
+// it may wait. With on = 0, asks it not to call, which is how a device starts. -ENETDOWN, -EIO: see vuser_queue_status.
+int vuser_queue_call(struct vuser_queue *queue,
+                     int on);
+
+// Waits until there may be work for the queue, at most so many milliseconds: 1 when there may be, 0 when not.
+// -ENETDOWN, -EIO: see vuser_queue_status.
+int vuser_queue_wait(struct vuser_queue *queue, unsigned int timeout_ms);
+
+// The counters of a queue; stats->size must be set. From any thread.
+int vuser_queue_get_stats(const struct vuser_queue *queue, struct vuser_queue_stats *stats);
+
+// Sets the counters of a queue to zero. From any thread.
+int vuser_queue_reset_stats(struct vuser_queue *queue);
+
+// Starts a back-end that listens: "path=/tmp/s" and, if wanted, mode=echo|sink|source, queues, mac, mtu, and frame,
+// the length of frames that it makes. It serves one front-end after another until vuser_loopback_stop.
+int vuser_loopback_start(const char *args,
+                         struct vuser_loopback **loopback);
+
+// Ends the back-end; its socket goes too. NULL is allowed.
+void vuser_loopback_stop(struct vuser_loopback *loopback);
+
+// The counters of a back-end; stats->size must be set.
+int vuser_loopback_get_stats(const struct vuser_loopback *loopback, struct vuser_loopback_stats *stats);
+
+int vuser_dev_set_offloads(struct vuser_dev *dev, uint64_t offloads);
+int vuser_dev_set_queue_pairs(struct vuser_dev *dev, uint16_t pairs);
+int vuser_rx_queue_start(struct vuser_dev *dev, uint16_t pair);
+int vuser_rx_queue_stop(struct vuser_dev *dev, uint16_t pair);
+int vuser_tx_queue_start(struct vuser_dev *dev, uint16_t pair);
+int vuser_tx_queue_stop(struct vuser_dev *dev, uint16_t pair);
+int vuser_dev_set_link(struct vuser_dev *dev, int up);
+int vuser_dev_link(const struct vuser_dev *dev);
+int vuser_dev_fd(const struct vuser_dev *dev);
+int vuser_mem_contains(const struct vuser_dev *dev, const void *addr, size_t len);
+int vuser_queue_count(struct vuser_queue *queue);
+int vuser_queue_descriptor_status(struct vuser_queue *queue, uint16_t offset);
+int vuser_queue_monitor(struct vuser_queue *queue, struct vuser_monitor *monitor);
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* VUSER_H */
