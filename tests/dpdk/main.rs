@@ -18,14 +18,17 @@ mod support;
 
 mod paths;
 mod port;
+mod proxy;
 mod turn;
 
-mod loopback;
-mod restart;
+mod client;
+mod defects;
 mod interrupts;
+mod loading;
+mod loopback;
+mod memory;
 mod offloads;
+mod queues;
+mod restart;
 mod vm2vm;
 mod xstats;
-mod loading;
-mod memory;
-mod queues;

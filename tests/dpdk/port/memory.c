@@ -50,6 +50,9 @@ static bool unpool(struct args *args)
     return true;
 }
 
+/* What `dirty` leaves in the applications' areas. */
+#define PRIVATE 0xcc
+
 static void soil(struct rte_mempool *pool, void *context, void *object, unsigned index)
 {
     struct rte_mbuf *m = object;
@@ -68,6 +71,32 @@ static void soil(struct rte_mempool *pool, void *context, void *object, unsigned
     m->hash.rss = UINT32_MAX;
     m->tx_offload = UINT64_MAX;
     memset(m->buf_addr, 0xbb, m->buf_len);
+    memset(rte_mbuf_to_priv(m), PRIVATE, rte_pktmbuf_priv_size(pool));
+}
+
+static void look_at_private(struct rte_mempool *pool, void *context, void *object, unsigned index)
+{
+    const uint8_t *area = rte_mbuf_to_priv(object);
+    unsigned *changed = context;
+
+    (void)index;
+    for (uint16_t i = 0; i < rte_pktmbuf_priv_size(pool); i++)
+        if (area[i] != PRIVATE) {
+            ++*changed;
+            return;
+        }
+}
+
+/* Of how many buffers somebody has written over the application's own area, which lies just before the headroom. */
+static bool private(struct args *args)
+{
+    struct rte_mempool *pool = pool_named(text(args, "name", "port"));
+    unsigned changed = 0;
+
+    if (pool != NULL)
+        rte_mempool_obj_iter(pool, look_at_private, &changed);
+    field("changed", "%u", changed);
+    return pool != NULL;
 }
 
 /* Makes free buffers look used, which they are after a while. */
@@ -135,18 +164,7 @@ static bool heap(struct args *args)
     return true;
 }
 
-static bool alloc(struct args *args)
-{
-    static void *blocks[64];
-    unsigned slot = (unsigned)number(args, "slot", 0) % RTE_DIM(blocks);
-    size_t size = (size_t)number(args, "mb", 0) << 20;
-
-    rte_free(blocks[slot]);
-    blocks[slot] = size == 0 ? NULL : rte_malloc(NULL, size, RTE_CACHE_LINE_SIZE);
-    return size == 0 || blocks[slot] != NULL || fail("no memory left");
-}
-
 const struct command memory_commands[] = {
-    {"pool", pool},     {"unpool", unpool}, {"dirty", dirty}, {"census", census},
-    {"heap", heap},     {"alloc", alloc},   {NULL, NULL},
+    {"pool", pool}, {"unpool", unpool}, {"dirty", dirty}, {"private", private}, {"census", census},
+    {"heap", heap}, {NULL, NULL},
 };
