@@ -24,9 +24,9 @@ EXAMPLES := loopback forward generate
 PKG_CONFIG ?= pkg-config
 SDK := $(B)/dpdk-sdk
 PMD_SOURCES := $(wildcard bindings/dpdk/*.c)
-PMD_OBJECTS := $(PMD_SOURCES:bindings/dpdk/%.c=$(B)/pmd/%.o) $(B)/pmd/pending/calls.o
+PMD_OBJECTS := $(PMD_SOURCES:bindings/dpdk/%.c=$(B)/pmd/%.o)
 PMD_CFLAGS = -std=gnu11 -Wall -Wextra -fPIC -fvisibility=hidden -DALLOW_INTERNAL_API -DALLOW_EXPERIMENTAL_API \
-  -Ibindings/dpdk/pending -Iinclude -I$(SDK)/include $(shell $(PKG_CONFIG) --cflags libdpdk)
+  -Iinclude -I$(SDK)/include $(shell $(PKG_CONFIG) --cflags libdpdk)
 # Where DPDK looks for drivers, .../pmds-23.0, and the version of its interface that this name ends in.
 DRIVERDIR ?= $(shell echo RTE_EAL_PMD_PATH | $(CC) $$($(PKG_CONFIG) --cflags libdpdk) -include rte_build_config.h -E -P - | tail -1)
 PMD_ABI = $(lastword $(subst -, ,$(DRIVERDIR)))

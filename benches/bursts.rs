@@ -17,10 +17,12 @@ use vuser::buf::MbufRef;
 use vuser::buf::pool::{Cache, Pool, PoolConfig};
 use vuser::buf::source::Source;
 use vuser::mem::map::{MemoryMap, Region};
+use vuser::mem::reach::MapCell;
 use vuser::net::path::{self, RingPlace, Rx, Tx};
 use vuser::net::rx::RxOptions;
 use vuser::net::send::{EXTRA, Extras};
 use vuser::net::tx::TxParts;
+use vuser::ring::lanes::Simd;
 use vuser::spec::ring::{DESC_F_AVAIL, DESC_F_USED, QueueLayout};
 use vuser::spec::virtio::Features;
 use vuser::sys::eventfd::Bell;
@@ -100,7 +102,7 @@ fn bench(features: Features, size: u16, len: u32) -> (Bench, RingPlace, Extras) 
         let quiet = if packed { 1u32 << 16 } else { 1 };
         base.add(layout.device).cast::<u32>().write_volatile(quiet);
     }
-    (Bench { pool, _memory: memory, device }, RingPlace { base, size }, extras)
+    (Bench { pool, _memory: memory, device }, RingPlace { base, size, simd: Simd::Auto }, extras)
 }
 
 fn receiver(features: Features, size: u16) -> (Bench, Box<dyn Rx>) {
@@ -118,7 +120,7 @@ fn sender(features: Features, size: u16) -> (Bench, Box<dyn Tx>) {
     let mut map = MemoryMap::default();
     map.add(Region::ours(bench.pool.memory().clone())).unwrap();
     let source = Source::Pool(Cache::new(bench.pool.clone()));
-    let (map, kick) = (Arc::new(map), Arc::new(Bell::new().unwrap()));
+    let (map, kick) = (Arc::new(MapCell::new(&map)), Arc::new(Bell::new().unwrap()));
     let parts = TxParts { source, features, extras, map, board: Arc::default(), kick, sort: false };
     // SAFETY: the memory is kept in the bench.
     let tx = unsafe { path::tx(place, parts) };

@@ -188,6 +188,10 @@ struct vuser_config {
     uint64_t offloads;
     // What the built-in back-end does: "echo" (also if empty), "sink" or "source".
     char mode[16];
+    // Written to the field port of received packets. Default 0.
+    uint16_t port;
+    // The widest lanes that may be used: "auto" (also if empty: what the CPU has), "scalar", "avx2" or "avx512".
+    char simd[16];
 };
 
 // What is known of a device.
@@ -214,7 +218,8 @@ struct vuser_dev_info {
     uint8_t mac[6];
     // Device status, VUSER_STATUS_*.
     uint8_t status;
-    // Whether the device is started, the back-end is there, and it does not say that its link is down.
+    // Whether the device is started, its link was not set down, the back-end is there, and it does not say that its link
+    // is down.
     uint8_t link_up;
     // Packed rings.
     uint8_t packed;
@@ -228,6 +233,12 @@ struct vuser_dev_info {
     char backend[128];
     // Name of the data path: layout and lanes.
     char path[32];
+    // Offloads in use or, before the start, to be used: VUSER_OFFLOAD_*.
+    uint64_t offloads;
+    // Offloads that the device makes possible.
+    uint64_t offload_capa;
+    // Queue pairs that are used, of queue_pairs: by the running device or from the next start on.
+    uint16_t queue_pairs_used;
 };
 
 // A packet buffer's descriptor, laid out as DPDK's `struct rte_mbuf`; 128 bytes, aligned to 64.
@@ -322,6 +333,26 @@ struct vuser_mbuf_source {
     uint16_t buf_len;
     // Bytes to keep in front of a received frame.
     uint16_t headroom;
+    // Transmit only, may be NULL. With pool NULL the queue adapts to whatever pool packets come from: put_bulk is given
+    // buffers that all have the same pool, and before the queue relies on one for the first time it asks here: non-zero
+    // means that all of its buffers lie in memory that the device was told of.
+    int (*accepts)(void *ctx, void *pool);
+};
+
+// A place in memory to sleep on, by UMWAIT for example, until the device uses something.
+struct vuser_monitor {
+    // sizeof(struct vuser_monitor), to be set by the caller.
+    size_t size;
+    // Where to look. The device writes there.
+    const void *addr;
+    // Bits of the value there that matter.
+    uint64_t mask;
+    // What to compare them with.
+    uint64_t value;
+    // Bytes of the value there.
+    uint8_t bytes;
+    // 1: nothing has been used as long as the value is this one; 0: as long as it is another.
+    uint8_t while_equal;
 };
 
 // Counters of a queue since it was set up, or since vuser_queue_reset_stats. What a direction has not stays 0.
@@ -400,8 +431,8 @@ int vuser_config_init(struct vuser_config *config,
 // Sets fields from text in the form of DPDK's device arguments: "path=/tmp/s,queues=2,packed_vq=1".
 //
 // DPDK's names: path, mac, cq, queues, queue_size, iface, server, mrg_rxbuf, in_order, packed_vq, vectorized, speed.
-// Beyond them: event_idx, indirect, huge, stats, timeout_ms, mode, and the offloads csum, tso, uso, rx_csum, lro, rx_uso,
-// vlan_strip, hash. Nothing is changed unless all is right. -EINVAL names what is not.
+// Beyond them: event_idx, indirect, huge, stats, timeout_ms, mode, simd, and the offloads csum, tso, uso, rx_csum, lro,
+// rx_uso, vlan_strip, hash. Nothing is changed unless all is right. -EINVAL names what is not.
 int vuser_config_parse(struct vuser_config *config,
                        const char *devargs);
 
@@ -427,14 +458,27 @@ uint64_t vuser_dev_features(const struct vuser_dev *dev);
 int vuser_dev_set_features(struct vuser_dev *dev,
                            uint64_t features);
 
+// Chooses offloads, VUSER_OFFLOAD_*, for the next start: those of offload_capa in vuser_dev_info can be. The features
+// follow. -EBUSY: the device is started; -EINVAL: unknown bits; -ENOTSUP: the device does not make these possible,
+// vuser_last_error names them.
+int vuser_dev_set_offloads(struct vuser_dev *dev,
+                           uint64_t offloads);
+
+// Chooses how many queue pairs are used from the next start on: 1 to the number that the device was made with, which
+// is what a device begins with. The device hears nothing of the others. -EBUSY: the device is started.
+int vuser_dev_set_queue_pairs(struct vuser_dev *dev,
+                              uint16_t pairs);
+
 // Sets the device status: VUSER_STATUS_DRIVER_OK starts the device, 0 resets it.
 int vuser_dev_set_status(struct vuser_dev *dev, uint8_t status);
 
 // The device status, with what the back-end adds to it. 0 also for NULL.
 uint8_t vuser_dev_get_status(const struct vuser_dev *dev);
 
-// Starts the device: features, memory and rings are told to the back-end, and receive buffers are offered. All queues
-// must have been set up. On an error the device is stopped, as before.
+// Starts the device: features, memory and rings are told to the back-end, and receive buffers are offered. At least one
+// queue must have been set up; of the pairs that are used, a queue that was not is a ring that the back-end knows and
+// that stays empty. On an error the device is stopped, as before. -E2BIG: the memory has more regions than the back-end
+// takes.
 int vuser_dev_start(struct vuser_dev *dev);
 
 // Stops the device; all buffers come back to where they came from. No queue may be in use meanwhile. It can be
@@ -447,17 +491,67 @@ int vuser_dev_reset(struct vuser_dev *dev);
 // What is known of the device; info->size must be set.
 int vuser_dev_get_info(const struct vuser_dev *dev, struct vuser_dev_info *info);
 
+// Sets the link up (1) or down (0). While it is down all rings are disabled: nothing is received, and what is sent
+// waits in its ring or is discarded, as the back-end likes. Up again, the queues run that were not stopped. Queues may be
+// in use meanwhile. Of a stopped device it is remembered. -ENOTSUP: the back-end's rings can't be disabled.
+int vuser_dev_set_link(struct vuser_dev *dev,
+                       int up);
+
+// Whether the link is up: 1 when the device is started, its link was not set down, the back-end is there and did not say
+// when it was last asked (at the start, by vuser_dev_get_info) that its link is down; else 0. Waits for nobody, not even
+// for another control call.
+int vuser_dev_link(const struct vuser_dev *dev);
+
+// The descriptor of the control channel, to be watched for reading: readable means that the back-end has gone or has
+// something to say; then ask vuser_dev_link. It stays the library's, and must not be read from.
+int vuser_dev_fd(const struct vuser_dev *dev);
+
+// Starts a receive queue that was stopped. While the device is stopped: the queue shall run from the next start on,
+// which is so for a queue that has just been set up. The queue must not be in use meanwhile.
+int vuser_rx_queue_start(struct vuser_dev *dev,
+                         uint16_t pair);
+
+// Stops a receive queue of a running device: its bursts return 0 until vuser_rx_queue_start. Its ring keeps its
+// buffers, and frames that came and were not received wait there. The device's next start starts it too. While the
+// device is stopped: the queue shall not run at the next start, but wait for vuser_rx_queue_start. The queue must not be
+// in use meanwhile. -ENOTSUP: the back-end's rings can't be disabled.
+int vuser_rx_queue_stop(struct vuser_dev *dev,
+                        uint16_t pair);
+
+// As vuser_rx_queue_start, for a transmit queue.
+int vuser_tx_queue_start(struct vuser_dev *dev, uint16_t pair);
+
+// As vuser_rx_queue_stop, for a transmit queue. First the back-end is given 100 ms to send what the ring holds, and
+// packets that it has sent go back to their pool; those that it has not stay with the ring.
+int vuser_tx_queue_stop(struct vuser_dev *dev,
+                        uint16_t pair);
+
 // Gives memory of the application's to the device, so that packets in it can be sent and received: `len` bytes
-// mapped at `addr`, from `offset` of the file `fd` (memfd, hugetlbfs or shm; the descriptor is duplicated). Only while
-// the device is stopped. -EBADF: such memory can't be shared, for example because it has no file.
+// mapped at `addr`, from `offset` of the file `fd` (memfd, hugetlbfs or shm; the descriptor is duplicated). What is
+// contiguous in memory and in one file is told to the back-end as one region.
+//
+// A running device is told at once, and queues may be in use meanwhile. A back-end that has memory slots goes on; of any
+// other the rings are disabled for that moment, in which frames may be lost. On an error the former memory holds.
+//
+// -EBADF: such memory can't be shared, for example because it has no file; -EEXIST: it overlaps memory that is
+// registered; -E2BIG: the running back-end takes fewer regions (a stopped device says that when it is started).
 int vuser_mem_register(struct vuser_dev *dev,
                        int fd,
                        uint64_t offset,
                        size_t len,
                        void *addr);
 
-// Takes memory away from the device that was registered at `addr`. Only while the device is stopped.
-int vuser_mem_unregister(struct vuser_dev *dev, void *addr);
+// Takes memory away from the device that was registered at `addr`. A running device is told at once, as by
+// vuser_mem_register; then no queue may hold a buffer of it any more. -ENOENT: none was registered there; -E2BIG: what
+// it leaves has more regions than the back-end takes.
+int vuser_mem_unregister(struct vuser_dev *dev,
+                         void *addr);
+
+// 1 when the device was told of all of these bytes, or will be at its next start; else 0. Waits for no control call, so
+// that a buffer source may ask.
+int vuser_mem_contains(const struct vuser_dev *dev,
+                       const void *addr,
+                       size_t len);
 
 // Gets an empty buffer; NULL when the pool has none.
 struct vuser_mbuf *vuser_mbuf_alloc(struct vuser_pool *pool);
@@ -568,7 +662,7 @@ uint16_t vuser_tx_prepare(struct vuser_queue *queue,
 uint16_t vuser_tx_done_cleanup(struct vuser_queue *queue,
                                uint16_t n);
 
-// 0 when the queue works; -ENETDOWN when the device is stopped; -EIO when the back-end broke the queue's rules, and
+// 0 when the queue works; -ENETDOWN when the device or the queue is stopped; -EIO when the back-end broke the queue's rules, and
 // only a stop or reset of the device mends it. From any thread.
 int vuser_queue_status(const struct vuser_queue *queue);
 
@@ -585,6 +679,21 @@ int vuser_queue_call(struct vuser_queue *queue,
 // Waits until there may be work for the queue, at most so many milliseconds: 1 when there may be, 0 when not.
 // -ENETDOWN, -EIO: see vuser_queue_status.
 int vuser_queue_wait(struct vuser_queue *queue, unsigned int timeout_ms);
+
+// Descriptors that the device has used and the queue has not taken: of a receive queue, buffers in which frames wait.
+// The queue must not be in use meanwhile. -ENETDOWN, -EIO: see vuser_queue_status.
+int vuser_queue_count(struct vuser_queue *queue);
+
+// What the descriptor is doing that is `offset` places from the next one: to be received (a receive queue) or to be
+// sent (a transmit queue). 0: it is with the device; 1: the device is done with it; 2: not in use. The queue must not be
+// in use meanwhile. -EINVAL: the ring is shorter; -ENETDOWN, -EIO: see vuser_queue_status.
+int vuser_queue_descriptor_status(struct vuser_queue *queue,
+                                  uint16_t offset);
+
+// Where to look for the next buffer that the device uses; monitor->size must be set. It holds until the next burst. The
+// queue must not be in use meanwhile. -ENETDOWN, -EIO: see vuser_queue_status.
+int vuser_queue_monitor(struct vuser_queue *queue,
+                        struct vuser_monitor *monitor);
 
 // The counters of a queue; stats->size must be set. From any thread.
 int vuser_queue_get_stats(const struct vuser_queue *queue, struct vuser_queue_stats *stats);

@@ -46,6 +46,11 @@ fn queues_carry_frames_and_say_how_they_are() {
 }
 
 #[test]
+fn a_running_device_changes() {
+    c_program("running.c");
+}
+
+#[test]
 fn a_cxx_program_can_use_it() {
     let scratch = Scratch::new("capi-cxx");
     run(&mut Command::new(compile(&scratch, "cxx.cc", "c++", &["-std=c++11"])));

@@ -6,7 +6,9 @@ pub mod vhost_user;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use crate::error::Result;
+use nix::errno::Errno;
+
+use crate::error::{Error, Result};
 use crate::mem::map::MemoryMap;
 use crate::spec::virtio::{Features, Status};
 
@@ -45,8 +47,17 @@ pub trait Backend: Send {
     fn set_features(&mut self, features: Features) -> Result<()>;
     /// Tells all memory that the device may access.
     fn set_memory(&mut self, map: &MemoryMap) -> Result<()>;
+    /// Regions that the device takes at most.
+    fn max_regions(&mut self) -> Result<usize>;
+    /// Whether the device takes and gives back single regions while it runs: [`change_memory`](Self::change_memory).
+    fn has_memory_slots(&self) -> bool;
+    /// Tells a device that has slots what has changed since it was told of another map. On an error that leaves the
+    /// connection standing, the other map holds again.
+    fn change_memory(&mut self, from: &MemoryMap, to: &MemoryMap) -> Result<()>;
     /// Sets a ring up; the device may begin to use it when it is enabled.
     fn setup_ring(&mut self, ring: &RingSetup<'_>) -> Result<()>;
+    /// Whether a ring of the device can be disabled.
+    fn can_disable_rings(&self) -> bool;
     /// Enables or disables a ring, where the device can.
     fn enable_ring(&mut self, index: u16, on: bool) -> Result<()>;
     /// Stops a ring; returns the position that the device has reached, in the form of SET_VRING_BASE.
@@ -60,6 +71,21 @@ pub trait Backend: Send {
     /// Waits until a device that could not be stopped has let go of our memory by closing the connection; false when it
     /// has not within the time.
     fn wait_gone(&self, at_most: Duration) -> bool;
+    /// The descriptor that is readable when the other side has gone, or has something to say.
+    fn control(&self) -> BorrowedFd<'_>;
     /// Whether the other side is still there, without waiting.
     fn is_alive(&self) -> bool;
+}
+
+/// Whether a device takes so many regions of memory.
+pub fn check_number(regions: usize, most: usize) -> Result<()> {
+    if regions <= most {
+        return Ok(());
+    }
+    let sentence = format!(
+        "the device's memory has {regions} regions, and the back-end takes {most} at most: use fewer and larger pools, or \
+         register few large mappings of one file each instead of many small ones (memory of DPDK's is in one file for \
+         each page size with EAL's --single-file-segments)"
+    );
+    Err(Error::new(Errno::E2BIG, sentence))
 }

@@ -22,6 +22,7 @@ pub struct Calls {
     pub buf_len: u16,
     pub headroom: u16,
     pub linear: Option<(u64, u64)>,
+    pub accepts: Option<unsafe extern "C" fn(*mut c_void, *mut c_void) -> c_int>,
 }
 
 // SAFETY: whoever sets a source up promises that its functions may be called from the thread of the burst.

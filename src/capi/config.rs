@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use super::error::{Sized0, control, fill, read, text};
 use crate::dev::config::{Config, Mode, Offloads};
 use crate::error::{Error, Result};
+use crate::ring::lanes::Simd;
 
 /// Offload: the device computes TCP and UDP checksums.
 pub const VUSER_OFFLOAD_CSUM: u64 = 1 << 0;
@@ -84,6 +85,10 @@ pub struct vuser_config {
     pub offloads: u64,
     /// What the built-in back-end does: "echo" (also if empty), "sink" or "source".
     pub mode: [c_char; 16],
+    /// Written to the field port of received packets. Default 0.
+    pub port: u16,
+    /// The widest lanes that may be used: "auto" (also if empty: what the CPU has), "scalar", "avx2" or "avx512".
+    pub simd: [c_char; 16],
 }
 
 // SAFETY: integers and arrays of them, `size` first.
@@ -122,6 +127,7 @@ fn switch(value: u8, name: &str) -> Result<bool> {
 
 impl vuser_config {
     fn from_config(config: &Config) -> Result<Self> {
+        let simd = Simd::NAMES.iter().find(|(_, simd)| *simd == config.simd);
         let mode = config.mode.and_then(|mode| Mode::NAMES.iter().find(|(_, m)| *m == mode));
         Ok(Self {
             size: size_of::<Self>(),
@@ -146,6 +152,8 @@ impl vuser_config {
             timeout_ms: config.timeout_ms,
             offloads: config.offloads.bits(),
             mode: array(mode.map_or("", |(name, _)| name).as_bytes(), "mode")?,
+            port: config.port,
+            simd: array(simd.map_or("", |(name, _)| name).as_bytes(), "simd")?,
         })
     }
 
@@ -156,7 +164,12 @@ impl vuser_config {
             (_, Some((_, mode))) => Some(*mode),
             _ => return Err(Error::invalid(format!("mode={mode}: it is one of echo, sink, source"))),
         };
-        let offloads = Offloads::from_bits(self.offloads);
+        let simd = utf8(string(&self.simd, "simd")?, "simd")?;
+        let simd = match (simd.as_str(), Simd::NAMES.iter().find(|(name, _)| *name == simd)) {
+            ("", _) => Simd::Auto,
+            (_, Some((_, simd))) => *simd,
+            _ => return Err(Error::invalid(format!("simd={simd}: it is one of auto, scalar, avx2, avx512"))),
+        };
         Ok(Config {
             path: PathBuf::from(std::ffi::OsStr::from_bytes(&string(&self.path, "path")?)),
             mac: switch(self.has_mac, "has_mac")?.then_some(self.mac),
@@ -176,10 +189,16 @@ impl vuser_config {
             stats: switch(self.stats, "stats")?,
             timeout_ms: self.timeout_ms,
             mode,
-            offloads: offloads
-                .ok_or_else(|| Error::invalid(format!("offloads={:#x} has unknown bits", self.offloads)))?,
+            offloads: offloads(self.offloads)?,
+            port: self.port,
+            simd,
         })
     }
+}
+
+/// Offloads as bits of C's.
+pub(super) fn offloads(bits: u64) -> Result<Offloads> {
+    Offloads::from_bits(bits).ok_or_else(|| Error::invalid(format!("offloads={bits:#x} has unknown bits")))
 }
 
 pub(super) unsafe fn config(cfg: *const vuser_config) -> Result<Config> {
@@ -211,8 +230,8 @@ pub unsafe extern "C" fn vuser_config_init(config: *mut vuser_config, size: usiz
 /// Sets fields from text in the form of DPDK's device arguments: "path=/tmp/s,queues=2,packed_vq=1".
 ///
 /// DPDK's names: path, mac, cq, queues, queue_size, iface, server, mrg_rxbuf, in_order, packed_vq, vectorized, speed.
-/// Beyond them: event_idx, indirect, huge, stats, timeout_ms, mode, and the offloads csum, tso, uso, rx_csum, lro, rx_uso,
-/// vlan_strip, hash. Nothing is changed unless all is right. -EINVAL names what is not.
+/// Beyond them: event_idx, indirect, huge, stats, timeout_ms, mode, simd, and the offloads csum, tso, uso, rx_csum, lro,
+/// rx_uso, vlan_strip, hash. Nothing is changed unless all is right. -EINVAL names what is not.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_config_parse(config: *mut vuser_config, devargs: *const c_char) -> c_int {
     control("vuser_config_parse", || {

@@ -1,20 +1,23 @@
 //! `struct vuser_dev`.
 
 use std::ffi::{c_char, c_int, c_void};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use parking_lot::Mutex;
 
-use super::config::{config, vuser_config};
+use super::config::{config, offloads, vuser_config};
 use super::error::{Sized0, control, fill, get, put};
-use crate::dev::Device;
+use crate::dev::live::Live;
+use crate::dev::{Device, Side};
 use crate::error::{Error, Result};
 use crate::spec::virtio::{Features, Status};
 
 /// A virtio-user device. Its control calls may come from any thread; they take turns.
 pub struct vuser_dev {
     pub(super) device: Mutex<Device>,
+    live: Arc<Live>,
 }
 
 /// Runs a control call of a device.
@@ -52,7 +55,8 @@ pub struct vuser_dev_info {
     pub mac: [u8; 6],
     /// Device status, VUSER_STATUS_*.
     pub status: u8,
-    /// Whether the device is started, the back-end is there, and it does not say that its link is down.
+    /// Whether the device is started, its link was not set down, the back-end is there, and it does not say that its link
+    /// is down.
     pub link_up: u8,
     /// Packed rings.
     pub packed: u8,
@@ -66,6 +70,12 @@ pub struct vuser_dev_info {
     pub backend: [c_char; 128],
     /// Name of the data path: layout and lanes.
     pub path: [c_char; 32],
+    /// Offloads in use or, before the start, to be used: VUSER_OFFLOAD_*.
+    pub offloads: u64,
+    /// Offloads that the device makes possible.
+    pub offload_capa: u64,
+    /// Queue pairs that are used, of queue_pairs: by the running device or from the next start on.
+    pub queue_pairs_used: u16,
 }
 
 // SAFETY: integers and arrays of them, `size` first.
@@ -108,7 +118,8 @@ pub unsafe extern "C" fn vuser_dev_init(config: *const vuser_config, dev: *mut *
         // SAFETY: by the conventions.
         unsafe {
             let device = Device::new(self::config(config)?)?;
-            let made = Box::into_raw(Box::new(vuser_dev { device: Mutex::new(device) }));
+            let live = device.live().clone();
+            let made = Box::into_raw(Box::new(vuser_dev { device: Mutex::new(device), live }));
             put(dev, "dev", made).inspect_err(|_| drop(Box::from_raw(made)))
         }
         .map(|()| 0)
@@ -163,6 +174,23 @@ pub unsafe extern "C" fn vuser_dev_set_features(dev: *mut vuser_dev, features: u
     }
 }
 
+/// Chooses offloads, VUSER_OFFLOAD_*, for the next start: those of offload_capa in vuser_dev_info can be. The features
+/// follow. -EBUSY: the device is started; -EINVAL: unknown bits; -ENOTSUP: the device does not make these possible,
+/// vuser_last_error names them.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_dev_set_offloads(dev: *mut vuser_dev, offloads: u64) -> c_int {
+    // SAFETY: by the conventions.
+    unsafe { with("vuser_dev_set_offloads", dev, |d| d.set_offloads(self::offloads(offloads)?).map(|()| 0)) }
+}
+
+/// Chooses how many queue pairs are used from the next start on: 1 to the number that the device was made with, which
+/// is what a device begins with. The device hears nothing of the others. -EBUSY: the device is started.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_dev_set_queue_pairs(dev: *mut vuser_dev, pairs: u16) -> c_int {
+    // SAFETY: by the conventions.
+    unsafe { with("vuser_dev_set_queue_pairs", dev, |d| d.set_queue_pairs(pairs).map(|()| 0)) }
+}
+
 /// Sets the device status: VUSER_STATUS_DRIVER_OK starts the device, 0 resets it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_dev_set_status(dev: *mut vuser_dev, status: u8) -> c_int {
@@ -178,8 +206,10 @@ pub unsafe extern "C" fn vuser_dev_get_status(dev: *const vuser_dev) -> u8 {
     u8::try_from(status).unwrap_or(0)
 }
 
-/// Starts the device: features, memory and rings are told to the back-end, and receive buffers are offered. All queues
-/// must have been set up. On an error the device is stopped, as before.
+/// Starts the device: features, memory and rings are told to the back-end, and receive buffers are offered. At least one
+/// queue must have been set up; of the pairs that are used, a queue that was not is a ring that the back-end knows and
+/// that stays empty. On an error the device is stopped, as before. -E2BIG: the memory has more regions than the back-end
+/// takes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_dev_start(dev: *mut vuser_dev) -> c_int {
     // SAFETY: by the conventions.
@@ -233,15 +263,88 @@ fn describe(d: &mut Device) -> vuser_dev_info {
         speed: d.config().speed,
         backend: [0; 128],
         path: [0; 32],
+        offloads: info.offloads.bits(),
+        offload_capa: info.offload_capa.bits(),
+        queue_pairs_used: info.pairs,
     };
     text(&info.backend, &mut out.backend);
     text(info.path_name, &mut out.path);
     out
 }
 
+/// Sets the link up (1) or down (0). While it is down all rings are disabled: nothing is received, and what is sent
+/// waits in its ring or is discarded, as the back-end likes. Up again, the queues run that were not stopped. Queues may be
+/// in use meanwhile. Of a stopped device it is remembered. -ENOTSUP: the back-end's rings can't be disabled.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_dev_set_link(dev: *mut vuser_dev, up: c_int) -> c_int {
+    // SAFETY: by the conventions.
+    unsafe { with("vuser_dev_set_link", dev, |d| d.set_link(up != 0).map(|()| 0)) }
+}
+
+/// Whether the link is up: 1 when the device is started, its link was not set down, the back-end is there and did not say
+/// when it was last asked (at the start, by vuser_dev_get_info) that its link is down; else 0. Waits for nobody, not even
+/// for another control call.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_dev_link(dev: *const vuser_dev) -> c_int {
+    // SAFETY: by the conventions.
+    control("vuser_dev_link", || Ok(unsafe { get(dev, "dev") }?.live.link().into()))
+}
+
+/// The descriptor of the control channel, to be watched for reading: readable means that the back-end has gone or has
+/// something to say; then ask vuser_dev_link. It stays the library's, and must not be read from.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_dev_fd(dev: *const vuser_dev) -> c_int {
+    // SAFETY: by the conventions.
+    control("vuser_dev_fd", || Ok(unsafe { get(dev, "dev") }?.live.control().as_raw_fd()))
+}
+
+unsafe fn run(name: &str, dev: *mut vuser_dev, side: Side, pair: u16, run: bool) -> c_int {
+    // SAFETY: passed on.
+    unsafe { with(name, dev, |d| d.run_queue(side, pair, run).map(|()| 0)) }
+}
+
+/// Starts a receive queue that was stopped. While the device is stopped: the queue shall run from the next start on,
+/// which is so for a queue that has just been set up. The queue must not be in use meanwhile.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_rx_queue_start(dev: *mut vuser_dev, pair: u16) -> c_int {
+    // SAFETY: by the conventions.
+    unsafe { run("vuser_rx_queue_start", dev, Side::Rx, pair, true) }
+}
+
+/// Stops a receive queue of a running device: its bursts return 0 until vuser_rx_queue_start. Its ring keeps its
+/// buffers, and frames that came and were not received wait there. The device's next start starts it too. While the
+/// device is stopped: the queue shall not run at the next start, but wait for vuser_rx_queue_start. The queue must not be
+/// in use meanwhile. -ENOTSUP: the back-end's rings can't be disabled.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_rx_queue_stop(dev: *mut vuser_dev, pair: u16) -> c_int {
+    // SAFETY: by the conventions.
+    unsafe { run("vuser_rx_queue_stop", dev, Side::Rx, pair, false) }
+}
+
+/// As vuser_rx_queue_start, for a transmit queue.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_tx_queue_start(dev: *mut vuser_dev, pair: u16) -> c_int {
+    // SAFETY: by the conventions.
+    unsafe { run("vuser_tx_queue_start", dev, Side::Tx, pair, true) }
+}
+
+/// As vuser_rx_queue_stop, for a transmit queue. First the back-end is given 100 ms to send what the ring holds, and
+/// packets that it has sent go back to their pool; those that it has not stay with the ring.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_tx_queue_stop(dev: *mut vuser_dev, pair: u16) -> c_int {
+    // SAFETY: by the conventions.
+    unsafe { run("vuser_tx_queue_stop", dev, Side::Tx, pair, false) }
+}
+
 /// Gives memory of the application's to the device, so that packets in it can be sent and received: `len` bytes
-/// mapped at `addr`, from `offset` of the file `fd` (memfd, hugetlbfs or shm; the descriptor is duplicated). Only while
-/// the device is stopped. -EBADF: such memory can't be shared, for example because it has no file.
+/// mapped at `addr`, from `offset` of the file `fd` (memfd, hugetlbfs or shm; the descriptor is duplicated). What is
+/// contiguous in memory and in one file is told to the back-end as one region.
+///
+/// A running device is told at once, and queues may be in use meanwhile. A back-end that has memory slots goes on; of any
+/// other the rings are disabled for that moment, in which frames may be lost. On an error the former memory holds.
+///
+/// -EBADF: such memory can't be shared, for example because it has no file; -EEXIST: it overlaps memory that is
+/// registered; -E2BIG: the running back-end takes fewer regions (a stopped device says that when it is started).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_mem_register(
     dev: *mut vuser_dev,
@@ -263,9 +366,21 @@ pub unsafe extern "C" fn vuser_mem_register(
     }
 }
 
-/// Takes memory away from the device that was registered at `addr`. Only while the device is stopped.
+/// Takes memory away from the device that was registered at `addr`. A running device is told at once, as by
+/// vuser_mem_register; then no queue may hold a buffer of it any more. -ENOENT: none was registered there; -E2BIG: what
+/// it leaves has more regions than the back-end takes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_mem_unregister(dev: *mut vuser_dev, addr: *mut c_void) -> c_int {
     // SAFETY: by the conventions.
     unsafe { with("vuser_mem_unregister", dev, |d| d.unregister_memory(addr as u64).map(|()| 0)) }
+}
+
+/// 1 when the device was told of all of these bytes, or will be at its next start; else 0. Waits for no control call, so
+/// that a buffer source may ask.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_mem_contains(dev: *const vuser_dev, addr: *const c_void, len: usize) -> c_int {
+    control("vuser_mem_contains", || {
+        // SAFETY: by the conventions.
+        Ok(unsafe { get(dev, "dev") }?.live.covers(addr as u64, len as u64).into())
+    })
 }

@@ -6,6 +6,8 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::errno::Errno;
+
 use super::dev::{vuser_dev, with};
 use super::error::{Sized0, control, fill, get, read};
 use super::pool::{pool, vuser_pool};
@@ -57,6 +59,10 @@ pub struct vuser_mbuf_source {
     pub buf_len: u16,
     /// Bytes to keep in front of a received frame.
     pub headroom: u16,
+    /// Transmit only, may be NULL. With pool NULL the queue adapts to whatever pool packets come from: put_bulk is given
+    /// buffers that all have the same pool, and before the queue relies on one for the first time it asks here: non-zero
+    /// means that all of its buffers lie in memory that the device was told of.
+    pub accepts: Option<unsafe extern "C" fn(ctx: *mut c_void, pool: *mut c_void) -> c_int>,
 }
 
 // SAFETY: integers, pointers and optional functions, for which any bytes that C wrote are a value; `size` first.
@@ -77,6 +83,7 @@ const EMPTY: vuser_mbuf_source = vuser_mbuf_source {
     linear_add: 0,
     buf_len: 0,
     headroom: 0,
+    accepts: None,
 };
 
 unsafe fn source(given: *const vuser_mbuf_source) -> Result<SourceSetup> {
@@ -106,6 +113,7 @@ unsafe fn source(given: *const vuser_mbuf_source) -> Result<SourceSetup> {
         buf_len: s.buf_len,
         headroom: s.headroom,
         linear: (s.linear_mul != 0).then_some((s.linear_mul, s.linear_add)),
+        accepts: s.accepts,
     }))
 }
 
@@ -242,7 +250,7 @@ pub unsafe extern "C" fn vuser_tx_done_cleanup(queue: *mut vuser_queue, n: u16) 
     unsafe { (*queue.cast::<Port>()).tx_done_cleanup(usize::from(n)) as u16 }
 }
 
-/// 0 when the queue works; -ENETDOWN when the device is stopped; -EIO when the back-end broke the queue's rules, and
+/// 0 when the queue works; -ENETDOWN when the device or the queue is stopped; -EIO when the back-end broke the queue's rules, and
 /// only a stop or reset of the device mends it. From any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_queue_status(queue: *const vuser_queue) -> c_int {
@@ -281,6 +289,77 @@ pub unsafe extern "C" fn vuser_queue_wait(queue: *mut vuser_queue, timeout_ms: c
         let queue = get(queue.cast::<Port>(), "queue")?;
         queue.status()?;
         Ok(queue.wait(time).into())
+    })
+}
+
+/// Descriptors that the device has used and the queue has not taken: of a receive queue, buffers in which frames wait.
+/// The queue must not be in use meanwhile. -ENETDOWN, -EIO: see vuser_queue_status.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_queue_count(queue: *mut vuser_queue) -> c_int {
+    // SAFETY: by the conventions.
+    control("vuser_queue_count", || unsafe {
+        let queue = get(queue.cast::<Port>(), "queue")?;
+        queue.status()?;
+        Ok(queue.used_count().into())
+    })
+}
+
+/// What the descriptor is doing that is `offset` places from the next one: to be received (a receive queue) or to be
+/// sent (a transmit queue). 0: it is with the device; 1: the device is done with it; 2: not in use. The queue must not be
+/// in use meanwhile. -EINVAL: the ring is shorter; -ENETDOWN, -EIO: see vuser_queue_status.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_queue_descriptor_status(queue: *mut vuser_queue, offset: u16) -> c_int {
+    // SAFETY: by the conventions.
+    control("vuser_queue_descriptor_status", || unsafe {
+        let queue = get(queue.cast::<Port>(), "queue")?;
+        queue.status()?;
+        queue.descriptor_status(offset).map(c_int::from)
+    })
+}
+
+/// A place in memory to sleep on, by UMWAIT for example, until the device uses something.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct vuser_monitor {
+    /// sizeof(struct vuser_monitor), to be set by the caller.
+    pub size: usize,
+    /// Where to look. The device writes there.
+    pub addr: *const c_void,
+    /// Bits of the value there that matter.
+    pub mask: u64,
+    /// What to compare them with.
+    pub value: u64,
+    /// Bytes of the value there.
+    pub bytes: u8,
+    /// 1: nothing has been used as long as the value is this one; 0: as long as it is another.
+    pub while_equal: u8,
+}
+
+// SAFETY: integers and an address, `size` first.
+unsafe impl Sized0 for vuser_monitor {
+    fn size_mut(&mut self) -> &mut usize {
+        &mut self.size
+    }
+}
+
+/// Where to look for the next buffer that the device uses; monitor->size must be set. It holds until the next burst. The
+/// queue must not be in use meanwhile. -ENETDOWN, -EIO: see vuser_queue_status.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vuser_queue_monitor(queue: *mut vuser_queue, monitor: *mut vuser_monitor) -> c_int {
+    // SAFETY: by the conventions.
+    control("vuser_queue_monitor", || unsafe {
+        let queue = get(queue.cast::<Port>(), "queue")?;
+        queue.status()?;
+        let place = queue.monitor().ok_or_else(|| Error::new(Errno::ENETDOWN, "the queue is stopped"))?;
+        let out = vuser_monitor {
+            size: size_of::<vuser_monitor>(),
+            addr: place.addr.cast(),
+            mask: place.mask.into(),
+            value: place.value.into(),
+            bytes: size_of::<u16>() as u8,
+            while_equal: place.while_equal.into(),
+        };
+        fill(monitor, "monitor", out).map(|()| 0)
     })
 }
 

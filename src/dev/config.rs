@@ -8,6 +8,7 @@ use bitflags::bitflags;
 use nix::errno::Errno;
 
 use crate::error::{Error, Result};
+use crate::ring::lanes::Simd;
 use crate::spec::ring::MAX_QUEUE_SIZE;
 use crate::spec::vhost_user::MAX_VRINGS;
 use crate::spec::virtio::Features;
@@ -129,6 +130,10 @@ pub struct Config {
     pub mode: Option<Mode>,
     /// Offloads that are wanted.
     pub offloads: Offloads,
+    /// Written to the `port` of received packets.
+    pub port: u16,
+    /// The widest lanes that may be used.
+    pub simd: Simd,
 }
 
 impl Default for Config {
@@ -153,6 +158,8 @@ impl Default for Config {
             timeout_ms: 10_000,
             mode: None,
             offloads: Offloads::empty(),
+            port: 0,
+            simd: Simd::Auto,
         }
     }
 }
@@ -160,7 +167,7 @@ impl Default for Config {
 type Set = fn(&mut Config, &Given<'_>) -> Result<()>;
 
 /// Every option that there is: the parser, and the list in its complaint, are this table.
-const OPTIONS: [(&str, Set); 26] = [
+const OPTIONS: [(&str, Set); 27] = [
     ("path", |c, g| g.path(&mut c.path)),
     ("mac", |c, g| g.mac(&mut c.mac)),
     ("cq", |c, g| g.switch(&mut c.cq)),
@@ -187,6 +194,7 @@ const OPTIONS: [(&str, Set); 26] = [
     ("rx_uso", |c, g| g.offload(&mut c.offloads, Offloads::RX_USO)),
     ("vlan_strip", |c, g| g.offload(&mut c.offloads, Offloads::VLAN_STRIP)),
     ("hash", |c, g| g.offload(&mut c.offloads, Offloads::HASH)),
+    ("simd", |c, g| g.simd(&mut c.simd)),
 ];
 
 impl Config {
@@ -352,6 +360,12 @@ impl Given<'_> {
     fn mode(&self, to: &mut Option<Mode>) -> Result<()> {
         let mode = Mode::NAMES.iter().find(|(name, _)| *name == self.value);
         *to = Some(mode.ok_or_else(|| self.bad("it is one of echo, sink, source"))?.1);
+        Ok(())
+    }
+
+    fn simd(&self, to: &mut Simd) -> Result<()> {
+        let simd = Simd::NAMES.iter().find(|(name, _)| *name == self.value);
+        *to = simd.ok_or_else(|| self.bad("it is one of auto, scalar, avx2, avx512"))?.1;
         Ok(())
     }
 

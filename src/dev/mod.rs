@@ -4,62 +4,39 @@
 //! calls before features, because DPDK's vhost makes a queue when it hears of it first; features before rings,
 //! because VPP forgets all rings at SET_FEATURES; the kick last, because it makes a ring ready.
 
+//!
+//! Here is the device and what is agreed with it; [`start`] brings it up and down, [`queues`] are its queues and which of
+//! them run, [`memory`] is what it can reach.
+
 pub mod config;
+pub mod live;
+mod memory;
 mod negotiate;
 pub mod port;
+mod queues;
 mod rings;
+mod start;
 
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
 
 use nix::errno::Errno;
 
 pub use config::{Config, Offloads};
-use port::{Engine, Port, RxHandle, TxHandle};
+use live::Live;
+use port::Engine;
+use queues::Queue;
+pub use queues::{Side, SourceSetup};
 use rings::RingMemory;
 
+use crate::backend::Backend;
 use crate::backend::vhost_user::VhostUser;
-use crate::backend::{Backend, RingSetup};
-use crate::buf::pool::{Cache, Pool};
-use crate::buf::source::{Calls, Source};
 use crate::device::{self, Loopback};
 use crate::error::{Error, Result};
-use crate::mem::map::{MemoryMap, Region};
-use crate::net::rx::RxOptions;
-use crate::net::tx::TxParts;
+use crate::mem::map::MemoryMap;
 use crate::net::{Framing, path};
 use crate::spec::net::{NET_S_LINK_UP, NetConfig};
 use crate::spec::virtio::{Features, Status};
 use crate::sys::socket::Stream;
-
-/// How long a device that could not be stopped is given to close the connection.
-const LET_GO: Duration = Duration::from_millis(500);
-
-/// Where a queue is to take its buffers from.
-#[derive(Clone, Debug)]
-pub enum SourceSetup {
-    /// A pool of ours. Its memory is given to the device.
-    Pool(Arc<Pool>),
-    /// The application's allocator. Its memory must have been registered.
-    Calls(Calls),
-}
-
-impl SourceSetup {
-    fn open(&self) -> Source {
-        match self {
-            Self::Pool(pool) => Source::Pool(Cache::new(pool.clone())),
-            Self::Calls(calls) => Source::Calls(*calls, arrayvec::ArrayVec::new()),
-        }
-    }
-}
-
-/// A queue that has been set up.
-struct Queue {
-    port: Arc<Port>,
-    size: u16,
-    source: SourceSetup,
-}
 
 /// A virtio-user device.
 pub struct Device {
@@ -71,8 +48,15 @@ pub struct Device {
     mac: [u8; 6],
     mtu: u16,
     max_pairs: u16,
+    /// Pairs that are used, of those that it was made with.
+    pairs: u16,
     /// By ring index: receive 2 × pair, transmit 2 × pair + 1.
     queues: Vec<Option<Queue>>,
+    /// It was told to be down.
+    down: bool,
+    /// What the device last said of its link, if it says something.
+    carrier: bool,
+    /// Memory of the application's.
     memory: MemoryMap,
     rings: Option<Arc<RingMemory>>,
     /// What the device was told of last. It is kept until the device has been told of something else: DPDK's vhost takes
@@ -81,6 +65,7 @@ pub struct Device {
     told: Option<Arc<MemoryMap>>,
     /// Queues that a silent device could not be made to stop: their buffers stay lent as long as we are connected.
     parked: Vec<(Engine, Arc<RingMemory>)>,
+    live: Arc<Live>,
     /// Last, so that it outlives the back-end's connection to it.
     loopback: Option<Loopback>,
 }
@@ -100,6 +85,9 @@ pub struct Info {
     pub status: Status,
     pub framing: Framing,
     pub link_up: bool,
+    pub offloads: Offloads,
+    pub offload_capa: Offloads,
+    pub pairs: u16,
 }
 
 impl Device {
@@ -125,10 +113,14 @@ impl Device {
             mac: config.mac.unwrap_or_else(random_mac),
             mtu: 1500,
             max_pairs,
+            pairs: config.queues,
+            down: false,
+            carrier: true,
             memory: MemoryMap::default(),
             rings: None,
             told: None,
             parked: Vec::new(),
+            live: Arc::new(Live::new(backend.control())?),
             config,
             backend,
             offered,
@@ -190,6 +182,28 @@ impl Device {
         self.check_layout().inspect_err(|_| self.features = before)
     }
 
+    /// Offloads that are, or will be at the next start, in use.
+    fn offloads(&self) -> Offloads {
+        // VLAN tags are taken out by ourselves, if that is wanted.
+        (negotiate::in_use(self.features) - Offloads::VLAN_STRIP) | (self.config.offloads & Offloads::VLAN_STRIP)
+    }
+
+    /// Chooses offloads, among those that the device makes possible, for the next start: the features follow.
+    pub fn set_offloads(&mut self, offloads: Offloads) -> Result<()> {
+        self.must_be_stopped("offloads can be chosen")?;
+        let missing = offloads - negotiate::possible(self.features, self.offered);
+        if !missing.is_empty() {
+            let names = missing.iter_names().map(|(name, _)| name.to_lowercase()).collect::<Vec<_>>().join(", ");
+            return Err(Error::new(
+                Errno::ENOTSUP,
+                format!("the device does not make these offloads possible: {names}"),
+            ));
+        }
+        self.features = negotiate::with_offloads(self.features, self.offered, offloads);
+        self.config.offloads = offloads;
+        Ok(())
+    }
+
     /// The device status as we have set it, and what the device adds to it.
     pub fn status(&mut self) -> Status {
         let told = self.backend.status().ok().flatten().unwrap_or_default();
@@ -219,260 +233,6 @@ impl Device {
         Ok(())
     }
 
-    /// Gives memory of the application to the device: `len` bytes mapped at `addr`, from `offset` of the file.
-    pub fn register_memory(&mut self, fd: OwnedFd, offset: u64, len: u64, addr: u64) -> Result<()> {
-        self.must_be_stopped("memory can be registered")?;
-        self.memory.add(Region::application(fd, offset, len, addr)?)
-    }
-
-    /// Takes memory of the application away from the device.
-    pub fn unregister_memory(&mut self, addr: u64) -> Result<()> {
-        self.must_be_stopped("memory can be unregistered")?;
-        let gone = self.memory.remove(addr);
-        gone.map(drop).ok_or_else(|| Error::new(Errno::ENOENT, format!("no memory is registered at {addr:#x}")))
-    }
-
-    /// Sets a receive queue up. Size 0 means the configuration's.
-    pub fn setup_rx(&mut self, pair: u16, size: u16, source: SourceSetup) -> Result<()> {
-        self.setup(2 * u32::from(pair), size, source)
-    }
-
-    /// Sets a transmit queue up. Size 0 means the configuration's.
-    pub fn setup_tx(&mut self, pair: u16, size: u16, source: SourceSetup) -> Result<()> {
-        self.setup(2 * u32::from(pair) + 1, size, source)
-    }
-
-    fn setup(&mut self, index: u32, size: u16, source: SourceSetup) -> Result<()> {
-        self.must_be_stopped("queues can be set up")?;
-        let (pair, pairs) = (index / 2, self.config.queues);
-        let packed = self.features.contains(Features::RING_PACKED);
-        let size = if size == 0 { self.config.queue_size } else { size };
-        Config { queue_size: size, packed_vq: packed, ..self.config.clone() }.validate()?;
-        let room = source.open().room();
-        if u32::from(room.0) < u32::from(room.1) + 64 {
-            let message = format!("buffers of {} bytes hold no frame behind a headroom of {}", room.0, room.1);
-            return Err(Error::invalid(message));
-        }
-        let place = self.queues.get_mut(index as usize).ok_or_else(|| {
-            Error::invalid(format!("there is no queue pair {pair}: the device was made with queues={pairs}"))
-        })?;
-        let port = match place.take() {
-            Some(queue) => queue.port,
-            None => Port::new()?,
-        };
-        *place = Some(Queue { port, size, source });
-        Ok(())
-    }
-
-    /// The port of a queue that has been set up, by ring index.
-    pub fn port(&self, index: u32) -> Option<&Arc<Port>> {
-        Some(&self.queues.get(index as usize)?.as_ref()?.port)
-    }
-
-    /// Both sides of each pair that is set up, for bursts. While they are borrowed the device cannot be stopped.
-    pub fn pairs(&mut self) -> Vec<(RxHandle<'_>, TxHandle<'_>)> {
-        let queues = self.queues.chunks(2);
-        let both = queues.filter_map(|pair| match pair {
-            [Some(rx), Some(tx)] => Some((RxHandle(&rx.port), TxHandle(&tx.port))),
-            _ => None,
-        });
-        both.collect()
-    }
-
-    /// Brings the device up. On an error it is as it was before.
-    pub fn start(&mut self) -> Result<()> {
-        self.must_be_stopped("it can be started")?;
-        if let Some(missing) = self.queues.iter().position(Option::is_none) {
-            let (kind, pair) = (["rx", "tx"][missing % 2], missing / 2);
-            let message = format!("{kind} queue {pair} has not been set up; call vuser_{kind}_queue_setup first");
-            return Err(Error::invalid(message));
-        }
-        self.check_layout()?;
-        self.check_rooms();
-        self.bring_up().inspect_err(|e| {
-            log::error!("start: {e}");
-            let _ = self.take_down();
-        })
-    }
-
-    /// Without merged buffers, a frame that does not fit one is dropped by the device.
-    fn check_rooms(&self) {
-        let framing = Framing::new(self.features);
-        let need = u32::from(framing.hdr_len) + 14 + u32::from(self.mtu);
-        for queue in self.queues.iter().flatten().step_by(2).filter(|_| !framing.mergeable) {
-            let (len, headroom) = queue.source.open().room();
-            if u32::from(len.saturating_sub(headroom)) < need {
-                log::warn!("receive buffers have {len} bytes: too few for an MTU of {} without mrg_rxbuf=1", self.mtu);
-            }
-        }
-    }
-
-    fn bring_up(&mut self) -> Result<()> {
-        let queues: Vec<_> = self.queues.iter().flatten().collect();
-        for (index, queue) in (0..).zip(&queues) {
-            self.backend.set_call(index, queue.port.call.as_fd())?;
-        }
-        self.backend.set_features(self.features)?;
-        self.agree_status()?;
-        let sizes: Vec<u16> = self.queues.iter().flatten().map(|q| q.size).collect();
-        let rings = Arc::new(RingMemory::new(self.features, &sizes, self.config.huge)?);
-        let mut map = self.memory.clone();
-        map.add(rings.region())?;
-        for queue in self.queues.iter().flatten() {
-            if let SourceSetup::Pool(pool) = &queue.source {
-                map.add(Region::ours(pool.memory().clone()))?;
-            }
-        }
-        let map = Arc::new(map);
-        self.make_engines(&rings, &map);
-        let rings = self.rings.insert(rings).clone();
-        self.backend.set_memory(&map)?;
-        self.told = Some(map);
-        for (index, queue) in (0..).zip(self.queues.iter().flatten()) {
-            // SAFETY: the law of queues: nobody bursts while the device is being started.
-            let base = match unsafe { queue.port.engine() } {
-                Engine::Rx(rx) => rx.base(),
-                Engine::Tx(tx) => tx.base(),
-                Engine::Idle => 0,
-            };
-            let (desc, driver, device) = rings.addresses(usize::from(index));
-            let kick = queue.port.kick.as_fd();
-            self.backend.setup_ring(&RingSetup { index, size: queue.size, base, desc, driver, device, kick })?;
-        }
-        for index in 0..self.queues.len() as u16 {
-            self.backend.enable_ring(index, true)?;
-        }
-        self.status |= Status::DRIVER_OK;
-        self.backend.set_status(self.status)?;
-        if self.status().intersects(Status::NEEDS_RESET | Status::FAILED) {
-            return Err(Error::new(Errno::EIO, "the device failed when it was told to go"));
-        }
-        self.first_buffers();
-        Ok(())
-    }
-
-    /// VIRTIO 3.1.1, steps 5 and 6. A legacy device has neither.
-    fn agree_status(&mut self) -> Result<()> {
-        if !self.features.contains(Features::VERSION_1) {
-            return Ok(());
-        }
-        self.status |= Status::FEATURES_OK;
-        self.backend.set_status(self.status)?;
-        match self.backend.status()? {
-            Some(status) if !status.contains(Status::FEATURES_OK) => {
-                let message = format!("the device does not accept the features {:#x}", self.features.bits());
-                Err(Error::new(Errno::ENOTSUP, message))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn make_engines(&self, rings: &RingMemory, map: &Arc<MemoryMap>) {
-        for (index, queue) in self.queues.iter().flatten().enumerate() {
-            let (board, kick) = (queue.port.board.clone(), queue.port.kick.clone());
-            board.mend();
-            let (source, features) = (queue.source.open(), self.features);
-            // SAFETY: the ring memory lives until the engines are gone (`take_down`), and each has its own place.
-            let engine = unsafe {
-                if index % 2 == 0 {
-                    let vlan_strip = self.config.offloads.contains(Offloads::VLAN_STRIP);
-                    let options = RxOptions { vlan_strip, sort: self.config.stats, ..RxOptions::default() };
-                    Engine::Rx(path::rx(rings.place(index), source, features, options, board, kick))
-                } else {
-                    let extras = rings.extras(index);
-                    let map = map.clone();
-                    let parts = TxParts { source, features, extras, map, board, kick, sort: self.config.stats };
-                    Engine::Tx(path::tx(rings.place(index), parts))
-                }
-            };
-            // SAFETY: the law of queues: nobody bursts while the device is being started.
-            unsafe { queue.port.replace(engine) };
-        }
-    }
-
-    /// Offers all receive buffers and wakes the device once, in case it looks at rings only when kicked.
-    fn first_buffers(&self) {
-        for queue in self.queues.iter().flatten() {
-            // SAFETY: the law of queues: nobody bursts while the device is being started.
-            if let Engine::Rx(rx) = unsafe { queue.port.engine() } {
-                // Each call offers a few bulks; the ring has 32768 slots at most.
-                (0..=queue.size / 32).for_each(|_| rx.refill());
-                queue.port.kick.ring();
-            }
-        }
-    }
-
-    /// Stops the device. All buffers come back; it can be started again. An error is reported, and the device is
-    /// stopped all the same.
-    pub fn stop(&mut self) -> Result<()> {
-        if !self.is_started() {
-            return Ok(());
-        }
-        self.take_down()
-    }
-
-    fn take_down(&mut self) -> Result<()> {
-        if self.rings.is_none() {
-            return self.back_to_driver();
-        }
-        let mut first = Ok(());
-        let mut keep = |result: Result<()>| {
-            if first.is_ok() {
-                first = result;
-            }
-        };
-        let mut stopped = Vec::new();
-        for index in 0..self.queues.len() as u16 {
-            keep(self.backend.enable_ring(index, false));
-            let result = self.stop_queue(index);
-            stopped.push(result.is_ok());
-            keep(result);
-        }
-        // A device that has closed the connection has let go of everything, too.
-        let gone = stopped.contains(&false) && self.backend.wait_gone(LET_GO);
-        for (queue, stopped) in self.queues.iter().flatten().zip(stopped) {
-            queue.port.board.mend();
-            // SAFETY: the law of queues: nobody bursts while the device is being stopped.
-            let engine = unsafe { queue.port.replace(Engine::Idle) };
-            match &self.rings {
-                Some(rings) if !stopped && !gone => self.parked.push((engine, rings.clone())),
-                _ => engine.reclaim(),
-            }
-        }
-        if !self.parked.is_empty() {
-            log::warn!("the device was not stopped: the buffers that it has stay with it until uninit");
-        }
-        self.rings = None;
-        keep(self.back_to_driver());
-        first
-    }
-
-    /// Resets the device, as far as it has a status, and takes VIRTIO 3.1.1's steps 2 and 3 again.
-    fn back_to_driver(&mut self) -> Result<()> {
-        self.status = Status::ACKNOWLEDGE | Status::DRIVER;
-        for step in [Status::empty(), Status::ACKNOWLEDGE, self.status] {
-            self.backend.set_status(step)?;
-        }
-        Ok(())
-    }
-
-    /// Stops one ring; the device says how far it got, which must be possible.
-    fn stop_queue(&mut self, index: u16) -> Result<()> {
-        let base = self.backend.stop_ring(index)?;
-        let Some(Some(queue)) = self.queues.get(usize::from(index)) else { return Ok(()) };
-        // SAFETY: the law of queues: nobody bursts while the device is being stopped.
-        let untouched = match unsafe { queue.port.engine() } {
-            Engine::Rx(rx) => rx.untouched(base),
-            Engine::Tx(tx) => tx.untouched(base),
-            Engine::Idle => return Ok(()),
-        };
-        match untouched {
-            Some(n) => log::debug!("ring {index} stopped at {base:#x}, {n} buffers before the end"),
-            None => log::warn!("ring {index}: the device says it stopped at {base:#x}, where it cannot have been"),
-        }
-        Ok(())
-    }
-
     /// Stops the device and forgets the choice of features.
     pub fn reset(&mut self) -> Result<()> {
         let result = self.stop();
@@ -493,22 +253,35 @@ impl Device {
             mac: self.mac,
             status: self.status(),
             framing: Framing::new(self.features),
-            link_up: self.is_started() && self.link_up(),
+            link_up: self.look_at_link(),
+            offloads: self.offloads(),
+            offload_capa: negotiate::possible(self.features, self.offered),
+            pairs: self.pairs,
         }
     }
 
-    fn link_up(&mut self) -> bool {
-        if !self.backend.is_alive() {
-            return false;
-        }
+    /// Asks the device how its link is, where it says.
+    fn look_at_link(&mut self) -> bool {
         let mut status = [0xff; 2];
         if self.features.contains(Features::STATUS) && matches!(self.backend.read_config(6, &mut status), Ok(true)) {
-            return u16::from_ne_bytes(status) & NET_S_LINK_UP != 0;
+            self.carrier = u16::from_ne_bytes(status) & NET_S_LINK_UP != 0;
         }
-        true
+        self.note_link()
     }
 
-    /// The configuration it was made with.
+    /// Says to those who do not wait for us how the link is, as far as is known.
+    fn note_link(&self) -> bool {
+        let up = self.is_started() && !self.down && self.carrier && self.backend.is_alive();
+        self.live.set_up(up);
+        up
+    }
+
+    /// What can be asked without waiting for this device.
+    pub fn live(&self) -> &Arc<Live> {
+        &self.live
+    }
+
+    /// The configuration it was made with, and the offloads that were chosen since.
     pub fn config(&self) -> &Config {
         &self.config
     }

@@ -47,39 +47,79 @@ const NEEDS: [(Features, Features); 12] = [
     (Features::RING_PACKED.union(Features::IN_ORDER), Features::VERSION_1),
 ];
 
+/// The features that are there for offloads: a choice of offloads decides on these, and on no other.
+const FOR_OFFLOADS: Features = Features::CSUM
+    .union(Features::GUEST_CSUM)
+    .union(Features::GUEST_TSO4)
+    .union(Features::GUEST_TSO6)
+    .union(Features::GUEST_ECN)
+    .union(Features::HOST_TSO4)
+    .union(Features::HOST_TSO6)
+    .union(Features::HOST_ECN)
+    .union(Features::GUEST_USO4)
+    .union(Features::GUEST_USO6)
+    .union(Features::HOST_USO)
+    .union(Features::HASH_REPORT)
+    .union(Features::GUEST_HDRLEN);
+
+/// The features that offloads need, or are better with.
+fn wanted_for(offloads: Offloads) -> Features {
+    let mut wanted = offloads.features();
+    wanted.set(Features::HOST_ECN, offloads.contains(Offloads::TSO));
+    wanted.set(Features::GUEST_ECN, offloads.contains(Offloads::LRO));
+    // hdr_len is always exact here.
+    wanted.set(Features::GUEST_HDRLEN, offloads.intersects(Offloads::TSO | Offloads::USO));
+    wanted
+}
+
 /// The features that a configuration asks for.
 pub fn wanted(config: &Config) -> Features {
     let always = Features::VERSION_1 | Features::ANY_LAYOUT | Features::MAC | Features::MTU | Features::STATUS;
-    let mut wanted = always | config.offloads.features();
+    let mut wanted = always | wanted_for(config.offloads);
     wanted.set(Features::MRG_RXBUF, config.mrg_rxbuf);
     wanted.set(Features::IN_ORDER, config.in_order);
     wanted.set(Features::RING_PACKED, config.packed_vq);
     wanted.set(Features::EVENT_IDX, config.event_idx);
     wanted.set(Features::INDIRECT_DESC, config.indirect);
     wanted.set(Features::MQ, config.queues > 1);
-    wanted.set(Features::HOST_ECN, config.offloads.contains(Offloads::TSO));
-    wanted.set(Features::GUEST_ECN, config.offloads.contains(Offloads::LRO));
-    // hdr_len is always exact here.
-    wanted.set(Features::GUEST_HDRLEN, config.offloads.intersects(Offloads::TSO | Offloads::USO));
     wanted
 }
 
 /// What comes of it with a device that offers these; each feature that was wanted and is not had is logged.
 pub fn agree(wanted: Features, offered: Features) -> Features {
-    let mut agreed = wanted & offered & SUPPORTED;
     for lost in (wanted & SUPPORTED & !offered).iter_names() {
         log::info!("no {}: the device does not offer it", lost.0);
     }
+    settle(wanted & offered & SUPPORTED)
+}
+
+/// Takes away what cannot be without what is not there.
+fn settle(mut agreed: Features) -> Features {
     // Dependencies are at most two deep (ECN needs TSO needs CSUM).
     for _ in 0..2 {
         for (feature, needs) in NEEDS {
             if agreed.intersects(feature) && !agreed.intersects(needs) {
-                log::info!("no {:?}: it needs {needs:?}, which the device does not offer", agreed & feature);
+                log::debug!("no {:?}: it needs {needs:?}, which the device does not offer", agreed & feature);
                 agreed &= !feature;
             }
         }
     }
     agreed
+}
+
+/// The offloads that a device makes possible beside the features chosen for it that have nothing to do with offloads.
+pub fn possible(chosen: Features, offered: Features) -> Offloads {
+    in_use(settle((chosen - FOR_OFFLOADS) | (offered & FOR_OFFLOADS & SUPPORTED)))
+}
+
+/// The offloads that come with these features.
+pub fn in_use(features: Features) -> Offloads {
+    Offloads::all().iter().filter(|offload| features.contains(offload.features())).collect()
+}
+
+/// Features that were chosen, with another choice of offloads.
+pub fn with_offloads(chosen: Features, offered: Features, offloads: Offloads) -> Features {
+    settle((chosen - FOR_OFFLOADS) | (wanted_for(offloads) & offered & SUPPORTED))
 }
 
 /// Looks whether a choice of the caller's can be.
@@ -110,6 +150,26 @@ mod tests {
         let all = agree(wanted(&Config::default()), Features::all());
         assert!(all.contains(Features::MRG_RXBUF | Features::IN_ORDER | Features::VERSION_1));
         assert!(!all.intersects(Features::RING_PACKED | Features::CSUM | Features::GUEST_CSUM | Features::MQ));
+    }
+
+    #[test]
+    fn offloads_are_chosen_among_those_that_can_be() {
+        let all = agree(wanted(&Config::default()), Features::all());
+        assert_eq!(possible(all, Features::all()), Offloads::all());
+        let no_csum = Features::all() - Features::CSUM;
+        let receive = Offloads::RX_CSUM | Offloads::LRO | Offloads::RX_USO | Offloads::HASH | Offloads::VLAN_STRIP;
+        assert_eq!(possible(all, no_csum), receive);
+        assert_eq!(possible(all - Features::VERSION_1, no_csum), receive - Offloads::HASH);
+        assert_eq!(possible(all, Features::VERSION_1), Offloads::VLAN_STRIP);
+        // All else that was chosen stays, and what is in use says what was chosen.
+        let chosen = with_offloads(all - Features::MRG_RXBUF, Features::all(), Offloads::TSO);
+        assert!(chosen.contains(Features::HOST_TSO4 | Features::CSUM | Features::HOST_ECN | Features::GUEST_HDRLEN));
+        assert_eq!(chosen - FOR_OFFLOADS, all - Features::MRG_RXBUF);
+        assert_eq!(in_use(chosen), Offloads::TSO | Offloads::CSUM | Offloads::VLAN_STRIP);
+        assert_eq!(with_offloads(chosen, Features::all(), Offloads::empty()), all - Features::MRG_RXBUF);
+        for offload in Offloads::all().iter() {
+            assert!(FOR_OFFLOADS.contains(wanted_for(offload)), "{offload:?}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use crate::buf::MbufRef;
 use crate::error::{Error, Result};
-use crate::net::path::{Rx, Tx};
+use crate::net::path::{Monitor, Rx, Tx};
 use crate::net::stats::{Board, Stats};
 use crate::sys::eventfd::Bell;
 
@@ -23,6 +23,8 @@ pub(super) enum Engine {
     Rx(Box<dyn Rx>),
     /// A transmit queue at work.
     Tx(Box<dyn Tx>),
+    /// A queue that was stopped alone, with the buffers that its ring has.
+    Halted(Box<Engine>),
 }
 
 impl Engine {
@@ -31,10 +33,59 @@ impl Engine {
         match self {
             Self::Rx(mut rx) => rx.reclaim(),
             Self::Tx(mut tx) => tx.reclaim(),
+            Self::Halted(engine) => engine.reclaim(),
             Self::Idle => {}
         }
     }
+
+    /// Position for SET_VRING_BASE, if there is a queue.
+    pub(super) fn base(&self) -> Option<u32> {
+        match self {
+            Self::Rx(rx) => Some(rx.base()),
+            Self::Tx(tx) => Some(tx.base()),
+            Self::Halted(engine) => engine.base(),
+            Self::Idle => None,
+        }
+    }
+
+    /// See [`Ring::untouched`](crate::ring::Ring::untouched).
+    pub(super) fn untouched(&self, base: u32) -> Option<u16> {
+        match self {
+            Self::Rx(rx) => rx.untouched(base),
+            Self::Tx(tx) => tx.untouched(base),
+            Self::Halted(engine) => engine.untouched(base),
+            Self::Idle => None,
+        }
+    }
+
+    /// The same, which bursts pass by.
+    pub(super) fn halted(self) -> Self {
+        match self {
+            Self::Rx(_) | Self::Tx(_) => Self::Halted(Box::new(self)),
+            other => other,
+        }
+    }
+
+    /// The same, at work.
+    pub(super) fn working(self) -> Self {
+        match self {
+            Self::Halted(engine) => *engine,
+            other => other,
+        }
+    }
+
+    fn state(&self) -> u8 {
+        match self {
+            Self::Idle => IDLE,
+            Self::Rx(_) | Self::Tx(_) => WORKING,
+            Self::Halted(_) => HALTED,
+        }
+    }
 }
+
+const IDLE: u8 = 0;
+const WORKING: u8 = 1;
+const HALTED: u8 = 2;
 
 /// A queue. It lives as long as its device, and from start to stop there is an engine in it.
 ///
@@ -50,7 +101,10 @@ pub struct Port {
     pub kick: Arc<Bell>,
     /// Where the counters stood when they were reset.
     zero: Mutex<Stats>,
-    running: AtomicBool,
+    /// Of the engine, for all threads.
+    state: AtomicU8,
+    /// Descriptors.
+    size: AtomicU16,
 }
 
 // SAFETY: all but the engine may be shared; for the engine the law of queues holds.
@@ -66,7 +120,8 @@ impl Port {
             call: Bell::new()?,
             kick: Arc::new(Bell::new()?),
             zero: Mutex::default(),
-            running: AtomicBool::new(false),
+            state: AtomicU8::new(IDLE),
+            size: AtomicU16::new(0),
         }))
     }
 
@@ -75,9 +130,13 @@ impl Port {
     /// # Safety
     /// The law of queues.
     pub(super) unsafe fn replace(&self, engine: Engine) -> Engine {
-        self.running.store(!matches!(engine, Engine::Idle), Ordering::Release);
+        self.state.store(engine.state(), Ordering::Release);
         // SAFETY: passed on.
         std::mem::replace(unsafe { self.engine() }, engine)
+    }
+
+    pub(super) fn set_size(&self, size: u16) {
+        self.size.store(size, Ordering::Relaxed);
     }
 
     /// What it has counted since the last reset of its counters. From any thread.
@@ -161,7 +220,7 @@ impl Port {
         match unsafe { self.engine() } {
             Engine::Rx(rx) => rx.set_calls(on),
             Engine::Tx(tx) => tx.set_calls(on),
-            Engine::Idle => false,
+            _ => false,
         }
     }
 
@@ -177,15 +236,70 @@ impl Port {
         self.call.wait(at_most)
     }
 
+    /// Descriptors that the device has used and the queue has not taken.
+    ///
+    /// # Safety
+    /// The law of queues.
+    pub unsafe fn used_count(&self) -> u16 {
+        // SAFETY: passed on.
+        match unsafe { self.engine() } {
+            Engine::Rx(rx) => rx.used_count(),
+            Engine::Tx(tx) => tx.used_count(),
+            _ => 0,
+        }
+    }
+
+    /// What the descriptor so many places from the next one is doing: 0 it is with the device, 1 done, 2 not in use.
+    ///
+    /// # Safety
+    /// The law of queues.
+    pub unsafe fn descriptor_status(&self, offset: u16) -> Result<u8> {
+        let size = self.size.load(Ordering::Relaxed);
+        if offset >= size {
+            return Err(Error::invalid(format!("there is no descriptor {offset} places on: the ring has {size}")));
+        }
+        // SAFETY: passed on.
+        match unsafe { self.engine() } {
+            Engine::Rx(rx) => Ok(rx.descriptor_status(offset)),
+            Engine::Tx(tx) => Ok(tx.descriptor_status(offset)),
+            _ => Ok(2),
+        }
+    }
+
+    /// What to watch in order to sleep until the device uses something.
+    ///
+    /// # Safety
+    /// The law of queues.
+    pub unsafe fn monitor(&self) -> Option<Monitor> {
+        // SAFETY: passed on.
+        match unsafe { self.engine() } {
+            Engine::Rx(rx) => Some(rx.monitor()),
+            Engine::Tx(tx) => Some(tx.monitor()),
+            _ => None,
+        }
+    }
+
+    /// Collects all that has been sent; whether the device has nothing left to send.
+    ///
+    /// # Safety
+    /// The law of queues.
+    pub(super) unsafe fn is_drained(&self) -> bool {
+        // SAFETY: passed on.
+        let Engine::Tx(tx) = (unsafe { self.engine() }) else { return true };
+        tx.done_cleanup(usize::MAX);
+        (0..self.size.load(Ordering::Relaxed)).all(|offset| tx.descriptor_status(offset) != 0)
+    }
+
     /// Whether it works, and otherwise why not. From any thread.
     pub fn status(&self) -> Result<()> {
         if let Some(lie) = self.board.lie() {
             return Err(Error::new(Errno::EIO, format!("the queue is broken until the device is reset: {lie}")));
         }
-        if !self.running.load(Ordering::Acquire) {
-            return Err(Error::new(Errno::ENETDOWN, "the device is not started"));
+        match self.state.load(Ordering::Acquire) {
+            WORKING => Ok(()),
+            HALTED => Err(Error::new(Errno::ENETDOWN, "the queue is stopped; start it")),
+            _ => Err(Error::new(Errno::ENETDOWN, "the device is not started")),
         }
-        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::mem::map::Region;
 use crate::net::path::{RingPlace, layout};
 use crate::net::send::{EXTRA, Extras};
+use crate::ring::lanes::Simd;
 use crate::spec::ring::QueueLayout;
 use crate::spec::virtio::Features;
 use crate::sys::shm::SharedMemory;
@@ -43,10 +44,10 @@ impl RingMemory {
         Region::ours(self.memory.clone())
     }
 
-    /// Where the ring of a queue goes.
-    pub fn place(&self, index: usize) -> RingPlace {
+    /// Where the ring of a queue goes, and the lanes that may work on it.
+    pub fn place(&self, index: usize, simd: Simd) -> RingPlace {
         let place = &self.places[index];
-        RingPlace { base: self.memory.addr().wrapping_add(place.offset), size: place.size }
+        RingPlace { base: self.memory.addr().wrapping_add(place.offset), size: place.size, simd }
     }
 
     /// The extras of a transmit queue.

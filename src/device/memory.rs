@@ -1,6 +1,7 @@
 //! The driver's memory as the device sees it: translation of addresses, and all copies.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::spec::vhost_user::{MAX_REGIONS, MemRegion};
@@ -112,12 +113,15 @@ impl Region {
     }
 }
 
-/// All memory that the front-end shares (SET_MEM_TABLE), mapped.
+/// Regions that are taken where single ones come and go.
+pub const SLOTS: usize = 32;
+
+/// All memory that the front-end shares, mapped. A change makes another table, so that rings can stay where they are.
 ///
 /// The files must keep their size: access to a part that was cut off later is SIGBUS. Front-ends seal them.
 #[derive(Debug, Default)]
 pub struct Table {
-    regions: Vec<Region>,
+    regions: Vec<Arc<Region>>,
 }
 
 impl Table {
@@ -127,15 +131,29 @@ impl Table {
             let message = format!("memory table has {} regions and {} descriptors", regions.len(), fds.len());
             return Err(Error::protocol(message));
         }
-        let mut table = Self::default();
-        for (region, fd) in regions.iter().zip(fds) {
-            let region = map(region, &fd)?;
-            if table.regions.iter().any(|r| r.overlaps(&region)) {
-                return Err(Error::protocol(format!("memory regions overlap at {:#x}", region.guest)));
-            }
-            table.regions.push(region);
+        regions.iter().zip(fds).try_fold(Self::default(), |table, (region, fd)| table.with(region, &fd))
+    }
+
+    /// This table and one region more (ADD_MEM_REG).
+    pub fn with(&self, region: &MemRegion, fd: &OwnedFd) -> Result<Self> {
+        let region = map(region, fd)?;
+        if self.regions.len() == SLOTS {
+            return Err(Error::protocol(format!("there are {SLOTS} memory regions already")));
         }
-        Ok(table)
+        if self.regions.iter().any(|r| r.overlaps(&region)) {
+            return Err(Error::protocol(format!("memory regions overlap at {:#x}", region.guest)));
+        }
+        Ok(Self { regions: self.regions.iter().cloned().chain([Arc::new(region)]).collect() })
+    }
+
+    /// This table and one region less (REM_MEM_REG), which is known by its addresses and its size.
+    pub fn without(&self, region: &MemRegion) -> Result<Self> {
+        let is_it = |r: &Region| (r.guest, r.user, r.len) == (region.guest_addr, region.user_addr, region.size);
+        let regions: Vec<_> = self.regions.iter().filter(|r| !is_it(r)).cloned().collect();
+        if regions.len() == self.regions.len() {
+            return Err(Error::protocol(format!("there is no memory region at {:#x} to take away", region.guest_addr)));
+        }
+        Ok(Self { regions })
     }
 
     /// The local address of `len` bytes at an address of the front-end's process (as in SET_VRING_ADDR).
@@ -222,5 +240,23 @@ mod tests {
         assert!(refused(&[region(0, 0, 8192, 1)], 1) && refused(&[region(0, 0, 0, 0)], 1));
         assert!(refused(&[region(u64::MAX, 0, 2, 0)], 1) && refused(&[region(0, 0, 4096, u64::MAX)], 1));
         assert!(refused(&[region(0, 0, 4096, 0), region(4095, 1 << 20, 4096, 4096)], 2));
+    }
+
+    #[test]
+    fn regions_come_and_go() {
+        let memory = SharedMemory::new("test", 8192, false).unwrap();
+        let (one, two) = (region(0x1000, 0x1000, 4096, 0), region(0x9000, 0x9000, 4096, 4096));
+        let table = Table::new(&[one], vec![fd(&memory)]).unwrap().with(&two, &fd(&memory)).unwrap();
+        assert!(table.local(0x1000, 4096).is_some() && table.local(0x9000, 4096).is_some());
+        assert!(table.with(&region(0x1800, 0x1_0000, 4096, 0), &fd(&memory)).is_err());
+        // The offset does not matter, all else does.
+        let less = table.without(&region(0x1000, 0x1000, 4096, 4096)).unwrap();
+        assert!(less.local(0x1000, 1).is_none() && less.local(0x9000, 1) == table.local(0x9000, 1));
+        assert!(less.without(&one).is_err() && table.without(&region(0x1000, 0x1000, 8192, 0)).is_err());
+        let mut full = Table::default();
+        for n in 0..SLOTS as u64 {
+            full = full.with(&region(n << 12, n << 12, 4096, 0), &fd(&memory)).unwrap();
+        }
+        assert!(full.with(&region(1 << 30, 1 << 30, 4096, 0), &fd(&memory)).is_err());
     }
 }

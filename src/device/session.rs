@@ -7,14 +7,15 @@ use nix::errno::Errno;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::Options;
-use super::memory::Table;
+use super::memory::{SLOTS, Table};
 use super::message::Message;
 use super::net::{Pair, Rings};
 use super::queue::Queue;
 use crate::error::{Error, Result};
 use crate::spec::net::{NET_S_LINK_UP, NetConfig};
 use crate::spec::vhost_user::{
-    ConfigHeader, MemRegion, ProtocolFeatures, Request, VRING_IDX_MASK, VRING_NOFD, VringAddr, VringState,
+    ConfigHeader, MemRegion, MemRegionMessage, ProtocolFeatures, Request, VRING_IDX_MASK, VRING_NOFD, VringAddr,
+    VringState,
 };
 use crate::spec::virtio::{Features, Status};
 use crate::sys::socket::Stream;
@@ -147,6 +148,11 @@ impl Session {
             Request::SET_PROTOCOL_FEATURES => Answer::of(self.set_protocol_features(message.body()?)),
             Request::GET_QUEUE_NUM => self.queue_num()?,
             Request::SET_MEM_TABLE => self.set_memory(message)?,
+            Request::GET_MAX_MEM_SLOTS => {
+                self.need(ProtocolFeatures::CONFIGURE_MEM_SLOTS)?;
+                Answer::number(SLOTS as u64)
+            }
+            Request::ADD_MEM_REG | Request::REM_MEM_REG => self.change_memory(request, message)?,
             Request::SET_VRING_NUM
             | Request::SET_VRING_ADDR
             | Request::SET_VRING_BASE
@@ -241,6 +247,27 @@ impl Session {
         self.queues.iter_mut().for_each(Queue::pause);
         self.table = Some(table);
         self.start_all()
+    }
+
+    /// Rings go on where they are, in memory that stays mapped for them.
+    fn change_memory(&mut self, request: Request, message: &mut Message) -> Result<Answer> {
+        let MemRegionMessage { region, .. } = message.body()?;
+        let fds = message.take_fds(usize::from(request == Request::ADD_MEM_REG))?;
+        if !self.protocol.contains(ProtocolFeatures::CONFIGURE_MEM_SLOTS) {
+            return Ok(Answer::Refused(missing(ProtocolFeatures::CONFIGURE_MEM_SLOTS)));
+        }
+        let table = self.table.clone().unwrap_or_default();
+        let changed = match fds.first() {
+            Some(fd) => table.with(&region, fd),
+            None => table.without(&region),
+        };
+        Ok(match changed {
+            Ok(table) => {
+                self.table = Some(Arc::new(table));
+                Answer::of(self.start_all())
+            }
+            Err(e) => Answer::Refused(e),
+        })
     }
 
     /// Starts the rings of which all is known by now.

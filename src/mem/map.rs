@@ -4,7 +4,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use nix::errno::Errno;
+use nix::sys::stat::fstat;
 
+use super::reach::Reach;
 use crate::error::{Error, Result};
 use crate::sys::shm::SharedMemory;
 
@@ -12,7 +14,18 @@ use crate::sys::shm::SharedMemory;
 #[derive(Clone, Debug)]
 enum Backing {
     Ours(Arc<SharedMemory>),
-    Application(Arc<OwnedFd>),
+    /// With the file's device and inode: the same file may come by several descriptors.
+    Application(Arc<OwnedFd>, (u64, u64)),
+}
+
+impl Backing {
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Ours(a), Self::Ours(b)) => Arc::ptr_eq(a, b),
+            (Self::Application(_, a), Self::Application(_, b)) => a == b,
+            _ => false,
+        }
+    }
 }
 
 /// A run of our address space that the device may access.
@@ -37,7 +50,7 @@ impl Region {
         if len == 0 || addr == 0 || addr.checked_add(len).is_none() || offset.checked_add(len).is_none() {
             return Err(Error::invalid(format!("memory of {len} bytes at {addr:#x}, offset {offset:#x}, cannot be")));
         }
-        let file = nix::sys::stat::fstat(&fd).map_err(|e| Error::sys(e, "cannot look at the memory's file"))?;
+        let file = fstat(&fd).map_err(|e| Error::sys(e, "cannot look at the memory's file"))?;
         let size = u64::try_from(file.st_size).unwrap_or(0);
         if size < offset + len {
             let message = format!(
@@ -47,7 +60,7 @@ impl Region {
             );
             return Err(Error::new(Errno::EBADF, message));
         }
-        Ok(Self { addr, len, offset, backing: Backing::Application(Arc::new(fd)) })
+        Ok(Self { addr, len, offset, backing: Backing::Application(Arc::new(fd), (file.st_dev, file.st_ino)) })
     }
 
     /// Our address of the first byte.
@@ -65,8 +78,24 @@ impl Region {
         self.offset
     }
 
+    /// Whether it is the same memory, in the same bounds.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (self.addr, self.len, self.offset) == (other.addr, other.len, other.offset)
+            && self.backing.is_same(&other.backing)
+    }
+
+    fn has_bounds_of(&self, other: &Self) -> bool {
+        (self.addr, self.len) == (other.addr, other.len)
+    }
+
     fn overlaps(&self, other: &Self) -> bool {
         self.addr < other.addr + other.len && other.addr < self.addr + self.len
+    }
+
+    /// Whether another goes on where this one ends, in memory and in the file.
+    fn is_continued_by(&self, next: &Self) -> bool {
+        (self.addr + self.len, self.offset + self.len) == (next.addr, next.offset)
+            && self.backing.is_same(&next.backing)
     }
 }
 
@@ -74,50 +103,102 @@ impl AsFd for Region {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.backing {
             Backing::Ours(memory) => memory.as_fd(),
-            Backing::Application(fd) => fd.as_fd(),
+            Backing::Application(fd, _) => fd.as_fd(),
         }
     }
 }
 
-/// All memory that a device is told of. Regions do not overlap.
+/// All memory that a device is told of: pieces as they were given to us, and the regions that they are told as. A region
+/// is one piece, or several that follow one another in memory and in one file. Both are sorted and do not overlap.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryMap {
+    pieces: Vec<Region>,
     regions: Vec<Region>,
 }
 
 impl MemoryMap {
-    /// Adds a region. One of the same bounds that is there already gives way: memory can be at a place only once.
-    pub fn add(&mut self, region: Region) -> Result<()> {
-        if let Some(r) = self.regions.iter_mut().find(|r| (r.addr, r.len) == (region.addr, region.len)) {
-            *r = region;
-            return Ok(());
+    /// Adds a piece, as a region of its own. One of the same bounds that is there already gives way: memory can be at a
+    /// place only once.
+    pub fn add(&mut self, piece: Region) -> Result<()> {
+        if self.pieces.iter().any(|p| p.has_bounds_of(&piece)) {
+            self.remove(piece.addr);
         }
-        if let Some(other) = self.regions.iter().find(|r| r.overlaps(&region)) {
+        self.insert(piece)
+    }
+
+    /// Adds a piece, as a region of its own, where there is nothing yet.
+    pub fn insert(&mut self, piece: Region) -> Result<()> {
+        if let Some(other) = self.pieces.iter().find(|p| p.overlaps(&piece)) {
             let message = format!(
                 "memory at {:#x}, {} bytes, overlaps memory at {:#x}, {} bytes, that is registered already",
-                region.addr, region.len, other.addr, other.len
+                piece.addr, piece.len, other.addr, other.len
             );
             return Err(Error::new(Errno::EEXIST, message));
         }
-        self.regions.push(region);
+        for list in [&mut self.pieces, &mut self.regions] {
+            list.insert(list.partition_point(|p| p.addr < piece.addr), piece.clone());
+        }
         Ok(())
     }
 
-    /// Takes the region that begins at `addr` away.
+    /// Takes the piece that begins at `addr` away. What is left of its region stays: as it was, or split.
     pub fn remove(&mut self, addr: u64) -> Option<Region> {
-        let at = self.regions.iter().position(|r| r.addr == addr)?;
-        Some(self.regions.remove(at))
+        let at = self.pieces.iter().position(|p| p.addr == addr)?;
+        let piece = self.pieces.remove(at);
+        let at = self.regions.iter().position(|r| r.overlaps(&piece))?;
+        let region = self.regions.remove(at);
+        let rest = self.pieces.iter().filter(|p| p.overlaps(&region));
+        self.regions.splice(at..at, merged(rest));
+        Some(piece)
     }
 
-    /// The regions, in the order they were added.
+    /// Tells as few regions as can be.
+    pub fn merge(&mut self) {
+        self.regions = merged(self.pieces.iter());
+    }
+
+    /// The pieces, by address.
+    pub fn pieces(&self) -> &[Region] {
+        &self.pieces
+    }
+
+    /// The piece that has the same bounds.
+    pub fn find(&self, piece: &Region) -> Option<&Region> {
+        self.pieces.iter().find(|p| p.has_bounds_of(piece))
+    }
+
+    /// The regions, by address.
     pub fn regions(&self) -> &[Region] {
         &self.regions
     }
 
+    /// The regions that another map has not.
+    pub fn without<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a Region> {
+        self.regions.iter().filter(|r| !other.regions.iter().any(|o| o.is_same(r)))
+    }
+
+    /// Whether one can come to this map by adding whole regions to another and taking whole regions away, with nothing
+    /// in between of which a part would be missed.
+    pub fn is_near(&self, other: &Self) -> bool {
+        !self.without(other).any(|new| other.regions.iter().any(|old| old.overlaps(new)))
+    }
+
     /// Whether the device can reach all of these bytes, in one region.
     pub fn contains(&self, addr: u64, len: u64) -> bool {
-        self.regions.iter().any(|r| addr >= r.addr && len <= r.len && addr - r.addr <= r.len - len)
+        Reach::of(self).contains(addr, len)
     }
+}
+
+/// Pieces, sorted, as few regions as they can be told as.
+fn merged<'a>(pieces: impl Iterator<Item = &'a Region>) -> Vec<Region> {
+    let mut regions: Vec<Region> = Vec::new();
+    for piece in pieces {
+        match regions.last_mut() {
+            Some(last) if last.is_continued_by(piece) => last.len += piece.len,
+            _ => regions.push(piece.clone()),
+        }
+    }
+    regions
 }
 
 #[cfg(test)]
@@ -138,6 +219,67 @@ mod tests {
         assert!(map.contains(r.addr(), 4096) && map.contains(r.addr() + 4095, 1));
         assert!(!map.contains(r.addr(), 4097) && !map.contains(r.addr() - 1, 1) && !map.contains(u64::MAX, 2));
         assert!(map.remove(r.addr()).is_some() && !map.contains(r.addr(), 1));
+    }
+
+    /// Pages of one file, mapped one behind the other from `AT` on.
+    fn pages(file: &SharedMemory, which: impl IntoIterator<Item = u64>) -> Vec<Region> {
+        let page = |n| {
+            let fd = file.as_fd().try_clone_to_owned().unwrap();
+            Region::application(fd, n * 4096, 4096, AT + n * 4096).unwrap()
+        };
+        which.into_iter().map(page).collect()
+    }
+
+    const AT: u64 = 0x10_0000;
+
+    fn bounds(map: &MemoryMap) -> Vec<(u64, u64, u64)> {
+        map.regions().iter().map(|r| ((r.addr() - AT) / 4096, r.size() / 4096, r.offset() / 4096)).collect()
+    }
+
+    #[test]
+    fn pieces_that_follow_one_another_are_told_as_one_region() {
+        let (file, other) = (SharedMemory::new("test", 8 * 4096, false).unwrap(), region(8 * 4096));
+        let mut map = MemoryMap::default();
+        for piece in pages(&file, [3, 0, 2, 1, 5]) {
+            map.add(piece).unwrap();
+        }
+        assert_eq!(bounds(&map), [(0, 1, 0), (1, 1, 1), (2, 1, 2), (3, 1, 3), (5, 1, 5)]);
+        // Next to it in memory, but of another file; and of the same, but from elsewhere.
+        let fd = |from: &dyn AsFd| from.as_fd().try_clone_to_owned().unwrap();
+        map.add(Region::application(fd(&other), 4 * 4096, 4096, AT + 4 * 4096).unwrap()).unwrap();
+        map.add(Region::application(fd(&file), 7 * 4096, 4096, AT + 6 * 4096).unwrap()).unwrap();
+        map.merge();
+        assert_eq!(bounds(&map), [(0, 4, 0), (4, 1, 4), (5, 1, 5), (6, 1, 7)]);
+        assert!(map.contains(AT + 100, 3 * 4096) && !map.contains(AT + 100, 4 * 4096));
+        // From the middle, from the beginning, from the end.
+        map.remove(AT + 4096).unwrap();
+        assert_eq!(bounds(&map)[..2], [(0, 1, 0), (2, 2, 2)]);
+        map.remove(AT).unwrap();
+        map.remove(AT + 3 * 4096).unwrap();
+        assert_eq!(bounds(&map), [(2, 1, 2), (4, 1, 4), (5, 1, 5), (6, 1, 7)]);
+        assert!(map.remove(AT + 4095).is_none());
+    }
+
+    #[test]
+    fn changes_of_whole_regions_are_near_and_all_others_are_not() {
+        let file = SharedMemory::new("test", 8 * 4096, false).unwrap();
+        let mut map = MemoryMap::default();
+        pages(&file, 0..4).into_iter().for_each(|p| map.add(p).unwrap());
+        map.merge();
+        let more = |which: u64| {
+            let mut more = map.clone();
+            more.add(pages(&file, [which]).remove(0)).unwrap();
+            more
+        };
+        assert!(more(6).is_near(&map) && map.is_near(&more(6)) && more(4).is_near(&map));
+        assert_eq!((more(4).without(&map).count(), map.without(&more(4)).count()), (1, 0));
+        let mut grown = more(4);
+        grown.merge();
+        assert!(!grown.is_near(&map));
+        let mut split = map.clone();
+        split.remove(AT + 4096).unwrap();
+        assert!(!split.is_near(&map));
+        assert_eq!(more(4).insert(pages(&file, [2]).remove(0)).unwrap_err().errno(), Errno::EEXIST);
     }
 
     #[test]

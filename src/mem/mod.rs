@@ -1,4 +1,5 @@
 //! Floor 2: memory that the device can touch, and the one door to it.
 
 pub mod map;
+pub mod reach;
 pub mod shared;

@@ -8,8 +8,9 @@ use super::stats::Board;
 use super::tx::{TxParts, TxQueue};
 use crate::buf::MbufRef;
 use crate::buf::source::Source;
+pub use crate::ring::Monitor;
 use crate::ring::Ring;
-use crate::ring::lanes::Scalar;
+use crate::ring::lanes::{Scalar, Simd};
 use crate::ring::packed::PackedRing;
 use crate::ring::split::SplitRing;
 use crate::spec::ring::QueueLayout;
@@ -30,6 +31,12 @@ pub trait Rx: Send {
     fn untouched(&self, base: u32) -> Option<u16>;
     /// See [`RxQueue::reclaim`].
     fn reclaim(&mut self);
+    /// Descriptors that the device has used and the queue has not taken.
+    fn used_count(&self) -> u16;
+    /// The descriptor so many places from the next to be taken: 0 with the device, 1 done, 2 not in use.
+    fn descriptor_status(&self, offset: u16) -> u8;
+    /// Where to look for the next that the device uses.
+    fn monitor(&self) -> Monitor;
 }
 
 /// A transmit queue of any layout.
@@ -48,6 +55,12 @@ pub trait Tx: Send {
     fn untouched(&self, base: u32) -> Option<u16>;
     /// See [`TxQueue::reclaim`].
     fn reclaim(&mut self);
+    /// Descriptors that the device has used and the queue has not taken.
+    fn used_count(&self) -> u16;
+    /// The descriptor so many places from the next to be sent: 0 with the device, 1 done, 2 not in use.
+    fn descriptor_status(&self, offset: u16) -> u8;
+    /// Where to look for the next that the device uses.
+    fn monitor(&self) -> Monitor;
 }
 
 impl<R: Ring + Send> Rx for RxQueue<R> {
@@ -73,6 +86,18 @@ impl<R: Ring + Send> Rx for RxQueue<R> {
 
     fn reclaim(&mut self) {
         Self::reclaim(self);
+    }
+
+    fn used_count(&self) -> u16 {
+        self.ring().used_count()
+    }
+
+    fn descriptor_status(&self, offset: u16) -> u8 {
+        if offset < self.ring().ledger().lent() { self.ring().is_used(offset).into() } else { 2 }
+    }
+
+    fn monitor(&self) -> Monitor {
+        self.ring().monitor()
     }
 }
 
@@ -104,6 +129,22 @@ impl<R: Ring + Send> Tx for TxQueue<R> {
     fn reclaim(&mut self) {
         Self::reclaim(self);
     }
+
+    fn used_count(&self) -> u16 {
+        self.ring().used_count()
+    }
+
+    fn descriptor_status(&self, offset: u16) -> u8 {
+        let ledger = self.ring().ledger();
+        match offset.checked_sub(ledger.free()) {
+            Some(lent) => self.ring().is_used(lent).into(),
+            None => 2,
+        }
+    }
+
+    fn monitor(&self) -> Monitor {
+        self.ring().monitor()
+    }
 }
 
 /// Where the ring of a queue lies.
@@ -113,6 +154,8 @@ pub struct RingPlace {
     pub base: *mut u8,
     /// Slots.
     pub size: u16,
+    /// The widest lanes that may be used.
+    pub simd: Simd,
 }
 
 /// The parts of a ring of this size, by the negotiated layout.

@@ -125,7 +125,7 @@ impl<R: Ring> TxQueue<R> {
         for segment in m.segments() {
             let len = u32::from(segment.data_len());
             let addr = segment.data() as u64;
-            if !self.map.contains(addr, u64::from(len)) {
+            if !self.map.current().contains(addr, u64::from(len)) {
                 return Err(Refusal::Address);
             }
             if len > 0 {
@@ -146,7 +146,7 @@ impl<R: Ring> TxQueue<R> {
             && m.data_len() > 0;
         let header = (m.data() as u64).wrapping_sub(u64::from(self.framing.hdr_len));
         let room = m.data_off() >= self.framing.hdr_len && header % 2 == 0;
-        self.push && own && room && self.map.contains(header, u64::from(self.framing.hdr_len))
+        self.push && own && room && self.map.current().contains(header, u64::from(self.framing.hdr_len))
     }
 
     /// Puts the VLAN tag in: the two addresses and the tag are written anew, and the packet's own are left out. The

@@ -15,7 +15,7 @@ use super::{Framing, SHORTEST_FRAME, header};
 use crate::buf::MbufRef;
 use crate::buf::mbuf::flags;
 use crate::buf::source::{BULK, Source};
-use crate::mem::map::MemoryMap;
+use crate::mem::reach::MapCell;
 use crate::ring::{Lie, OfferStep, Ring, STEP};
 use crate::spec::virtio::Features;
 use crate::sys::eventfd::Bell;
@@ -42,7 +42,7 @@ pub struct TxQueue<R> {
     pub(super) features: Features,
     pub(super) framing: Framing,
     pub(super) extras: Extras,
-    pub(super) map: Arc<MemoryMap>,
+    pub(super) map: Arc<MapCell>,
     pub(super) board: Arc<Board>,
     /// The `pool` field of plain packets.
     home: u64,
@@ -61,7 +61,7 @@ pub struct TxParts {
     /// Shared memory for headers and tables that have no place in a packet.
     pub extras: Extras,
     /// All memory that the device was told of.
-    pub map: Arc<MemoryMap>,
+    pub map: Arc<MapCell>,
     /// Where the queue counts.
     pub board: Arc<Board>,
     /// How the device is woken.

@@ -62,6 +62,17 @@ pub enum Lie {
     NumBuffers,
 }
 
+/// A place to watch without touching the ring: nothing more has been used as long as the value there, masked, is
+/// (`while_equal`), or is not, this one.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs, reason = "named in the sentence above")]
+pub struct Monitor {
+    pub addr: *const u16,
+    pub mask: u16,
+    pub value: u16,
+    pub while_equal: bool,
+}
+
 /// The driver's side of one virtqueue.
 pub trait Ring {
     /// What is lent, and under which id.
@@ -98,6 +109,15 @@ pub trait Ring {
 
     /// Whether something is used, without taking it.
     fn has_used(&self) -> bool;
+
+    /// Slots that the device has used and nobody has taken.
+    fn used_count(&self) -> u16;
+
+    /// Whether the slot so many places behind the oldest that is lent is used.
+    fn is_used(&self, n: u16) -> bool;
+
+    /// What to watch for the next that is used.
+    fn monitor(&self) -> Monitor;
 
     /// Asks the device to call when it has used the next buffer, or not to.
     fn set_calls(&mut self, on: bool);

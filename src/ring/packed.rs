@@ -10,7 +10,7 @@ use std::sync::atomic::fence;
 use super::lanes::Lanes;
 use super::ledger::Ledger;
 use super::run::Run;
-use super::{Cookie, Lie, OfferStep, Ring, STEP, Segment, Used, need_event};
+use super::{Cookie, Lie, Monitor, OfferStep, Ring, STEP, Segment, Used, need_event};
 use crate::mem::shared::{Row, Shared};
 use crate::spec::ring::{DESC_F_AVAIL, DESC_F_NEXT, DESC_F_USED, EVENT_DESC, EVENT_DISABLE, EVENT_ENABLE, QueueLayout};
 
@@ -231,6 +231,22 @@ impl<L: Lanes> Ring for PackedRing<L> {
         let used = (meta >> 48) as u16 & (DESC_F_AVAIL | DESC_F_USED) == self.used;
         // The slots of a batch do not say that they are used, but for its first.
         self.ledger.lent() > 0 && (used || self.run.is_on())
+    }
+
+    fn used_count(&self) -> u16 {
+        (0..self.ledger.lent()).take_while(|&n| self.is_used(n)).count() as u16
+    }
+
+    fn is_used(&self, n: u16) -> bool {
+        let slot = self.ledger.after(self.ledger.tail(), n.min(self.ledger.size()));
+        let lap = if slot < self.ledger.tail() { DESC_F_AVAIL | DESC_F_USED } else { 0 };
+        let meta = self.meta(slot).map_or(0, |m| m.load(Acquire));
+        n < self.ledger.lent() && (meta >> 48) as u16 & (DESC_F_AVAIL | DESC_F_USED) == self.used ^ lap
+    }
+
+    fn monitor(&self) -> Monitor {
+        let flags = self.meta(self.ledger.tail()).map_or(0, |m| m.addr() + 6);
+        Monitor { addr: flags as *const u16, mask: DESC_F_AVAIL | DESC_F_USED, value: self.used, while_equal: false }
     }
 
     fn set_calls(&mut self, on: bool) {

@@ -11,7 +11,7 @@ use std::sync::atomic::fence;
 use super::lanes::Lanes;
 use super::ledger::Ledger;
 use super::run::Run;
-use super::{Cookie, Lie, OfferStep, Ring, STEP, Segment, Used, need_event};
+use super::{Cookie, Lie, Monitor, OfferStep, Ring, STEP, Segment, Used, need_event};
 use crate::mem::shared::{Row, Shared};
 use crate::spec::ring::{AVAIL_F_NO_INTERRUPT, DESC_F_NEXT, QueueLayout, USED_F_NO_NOTIFY};
 
@@ -240,6 +240,18 @@ impl<L: Lanes> Ring for SplitRing<L> {
 
     fn has_used(&self) -> bool {
         self.used_idx.load(Acquire) != self.taken
+    }
+
+    fn used_count(&self) -> u16 {
+        self.used_idx.load(Acquire).wrapping_sub(self.taken).min(self.published.wrapping_sub(self.taken))
+    }
+
+    fn is_used(&self, n: u16) -> bool {
+        n < self.used_count()
+    }
+
+    fn monitor(&self) -> Monitor {
+        Monitor { addr: self.used_idx.addr() as *const u16, mask: 0xffff, value: self.taken, while_equal: true }
     }
 
     fn set_calls(&mut self, on: bool) {

@@ -85,6 +85,12 @@ requests! {
     SET_CONFIG = 25,
     /// Reset the device.
     RESET_DEVICE = 34,
+    /// How many regions of memory can there be? u64
+    GET_MAX_MEM_SLOTS = 36,
+    /// One more region. [`MemRegionMessage`] + fd
+    ADD_MEM_REG = 37,
+    /// One region less. [`MemRegionMessage`]
+    REM_MEM_REG = 38,
     /// Tell the virtio status byte. u64
     SET_STATUS = 39,
     /// Read the virtio status byte. u64
@@ -103,6 +109,8 @@ bitflags! {
         const CONFIG = 1 << 9;
         /// RESET_DEVICE.
         const RESET_DEVICE = 1 << 13;
+        /// Memory changes region by region: GET_MAX_MEM_SLOTS, ADD_MEM_REG, REM_MEM_REG.
+        const CONFIGURE_MEM_SLOTS = 1 << 15;
         /// SET_STATUS, GET_STATUS.
         const STATUS = 1 << 16;
     }
@@ -174,6 +182,16 @@ pub struct MemTable {
     pub regions: [MemRegion; MAX_REGIONS],
 }
 
+/// ADD_MEM_REG and REM_MEM_REG.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct MemRegionMessage {
+    /// Zero.
+    pub padding: u64,
+    /// The region. To take one away, its offset does not matter.
+    pub region: MemRegion,
+}
+
 /// GET_CONFIG and SET_CONFIG: what precedes the bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
@@ -192,5 +210,6 @@ const _: () = assert!(
         && size_of::<VringAddr>() == 40
         && size_of::<MemRegion>() == 32
         && size_of::<MemTable>() == 8 + 32 * MAX_REGIONS
+        && size_of::<MemRegionMessage>() == 40
         && size_of::<ConfigHeader>() == 12
 );

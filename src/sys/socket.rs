@@ -92,6 +92,13 @@ impl Stream {
         Ok((Self { fd: a }, Self { fd: b }))
     }
 
+    /// Another handle of a connected stream.
+    pub fn share(stream: BorrowedFd<'_>) -> Result<Self> {
+        let fd = stream.try_clone_to_owned();
+        let fd = fd.map_err(|e| Error::sys(Errno::try_from(e).unwrap_or(Errno::EMFILE), "cannot watch a socket"))?;
+        Ok(Self { fd })
+    }
+
     /// Sends all bytes, with the descriptors riding on the first of them.
     pub fn send(&self, bytes: &[u8], fds: &[RawFd], deadline: Deadline) -> Result<()> {
         let mut sent = 0;

@@ -11,12 +11,14 @@ use vuser::buf::source::Source;
 use vuser::device::memory::{Identity, Memory};
 use vuser::device::ring::{Areas, Chain, Ring, Setup};
 use vuser::mem::map::{MemoryMap, Region};
+use vuser::mem::reach::MapCell;
 use vuser::net::Framing;
 use vuser::net::path::{self, RingPlace, Rx, Tx};
 use vuser::net::rx::RxOptions;
 use vuser::net::send::{EXTRA, Extras};
 use vuser::net::stats::{Board, Stats};
 use vuser::net::tx::TxParts;
+use vuser::ring::lanes::Simd;
 use vuser::spec::net::NetHdr;
 use vuser::spec::virtio::Features;
 use vuser::sys::eventfd::Bell;
@@ -73,7 +75,7 @@ impl Side {
     }
 
     fn place(&self) -> RingPlace {
-        RingPlace { base: self.shared.addr(), size: self.size }
+        RingPlace { base: self.shared.addr(), size: self.size, simd: Simd::Auto }
     }
 }
 
@@ -109,7 +111,7 @@ impl Plan {
         // SAFETY: the places are as large as `layout` says, with extras behind them, and the rig keeps them.
         let (rx, tx) = unsafe {
             let extras = Extras::new(tx_side.shared.addr().add(tx_side.layout.bytes));
-            let (map, board, kick) = (Arc::new(map), tx_board.clone(), bell());
+            let (map, board, kick) = (Arc::new(MapCell::new(&map)), tx_board.clone(), bell());
             let parts = TxParts { source: source(), features, extras, map, board, kick, sort: options.sort };
             let rx = path::rx(rx_side.place(), source(), features, options, rx_board.clone(), bell());
             (rx, path::tx(tx_side.place(), parts))

@@ -27,22 +27,23 @@ const BIT_30: u64 = 1 << 30;
 const VERSION_1: u64 = 1 << 32;
 const MQ: u64 = 1 << 22;
 const MRG_RXBUF: u64 = 1 << 15;
-/// Protocol features MQ, REPLY_ACK, CONFIG, STATUS.
-const OURS: u64 = 0x10209;
+/// Protocol features MQ, REPLY_ACK, CONFIG, CONFIGURE_MEM_SLOTS, STATUS.
+const OURS: u64 = 0x18209;
 const REPLY_ACK: u64 = 1 << 3;
 const CONFIG: u64 = 1 << 9;
 const RESET_DEVICE: u64 = 1 << 13;
+const SLOTS: u64 = 1 << 15;
 const STATUS: u64 = 1 << 16;
 
 fn modern() -> Offer {
     let mut config = vec![0; 24];
     config[8] = 4;
     let features = BIT_30 | VERSION_1 | MQ | MRG_RXBUF;
-    Offer { features, protocol: 0xffff_ffff, queues: 6, config: Some(config) }
+    Offer { features, protocol: 0xffff_ffff, queues: 6, config: Some(config), slots: 32 }
 }
 
 fn legacy() -> Offer {
-    Offer { features: MRG_RXBUF, protocol: 0, queues: 0, config: None }
+    Offer { features: MRG_RXBUF, protocol: 0, queues: 0, config: None, slots: 0 }
 }
 
 fn honest() -> Script {

@@ -8,7 +8,7 @@ fn golden_trace_of_one_pair() {
 SET_OWNER
 GET_FEATURES
 GET_PROTOCOL_FEATURES
-SET_PROTOCOL_FEATURES [10209]
+SET_PROTOCOL_FEATURES [18209]
 GET_CONFIG [0, a, 0] [0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
 SET_STATUS! [0]
 SET_STATUS! [1]
@@ -42,7 +42,7 @@ SET_STATUS! [0]";
 fn golden_trace_of_two_pairs() {
     let mut golden: Vec<String> = Vec::new();
     let mut add = |line: &str| golden.push(line.into());
-    for line in ["SET_OWNER", "GET_FEATURES", "GET_PROTOCOL_FEATURES", "SET_PROTOCOL_FEATURES [10009]"] {
+    for line in ["SET_OWNER", "GET_FEATURES", "GET_PROTOCOL_FEATURES", "SET_PROTOCOL_FEATURES [18009]"] {
         add(line);
     }
     for line in ["GET_QUEUE_NUM", "SET_STATUS! [0]", "SET_STATUS! [1]", "SET_STATUS! [3]"] {
@@ -97,7 +97,7 @@ fn without_reply_ack_nothing_is_acknowledged_and_all_else_stays() {
     let with = trace_of(&modern(), 1);
     let without = trace_of(&Offer { protocol: OURS & !REPLY_ACK, ..modern() }, 1);
     assert!(without.iter().all(|m| !m.needs_reply()));
-    let same = |m: &Seen| m.line().replace('!', "").replace("[10209]", "[10201]");
+    let same = |m: &Seen| m.line().replace('!', "").replace("[18209]", "[18201]");
     assert_eq!(lines(&without), with.iter().map(same).collect::<Vec<_>>());
     // And each message without an answer of its own asks for an acknowledgement where there is one.
     for m in &with[4..] {
@@ -204,7 +204,7 @@ fn queue_pairs_are_counted_in_every_dialect() {
         (BIT_30, OURS, config(4), 8, 1, ""),
         (MQ, OURS, config(4), 8, 1, ""),
     ] {
-        let mut peer = Peer::start(&Offer { features, protocol, queues, config }, honest());
+        let mut peer = Peer::start(&Offer { features, protocol, queues, config, slots: 0 }, honest());
         let mut backend = connect(&mut peer, PATIENT).unwrap();
         assert_eq!(backend.max_queue_pairs().unwrap(), Some(pairs), "{questions} {queues}");
         assert_eq!(backend.max_queue_pairs().unwrap(), Some(pairs));
@@ -216,7 +216,8 @@ fn queue_pairs_are_counted_in_every_dialect() {
 
 #[test]
 fn what_the_protocol_cannot_say_is_refused_before_it_is_sent() {
-    let mut peer = Peer::start(&modern(), honest());
+    // Nine regions can be told where there are slots.
+    let mut peer = Peer::start(&Offer { protocol: OURS & !SLOTS, ..modern() }, honest());
     let mut backend = connect(&mut peer, PATIENT).unwrap();
     let bell = Bell::new().unwrap();
     backend.set_status(Status::empty()).unwrap();
@@ -281,7 +282,7 @@ fn every_exchange_is_told_to_the_log() {
         assert!(told.starts_with(&format!("the test: {}", seen.title())), "{told}");
     }
     assert_eq!(told[1], "the test: GET_FEATURES -> 0x140408000");
-    assert_eq!(told[3], "the test: SET_PROTOCOL_FEATURES (0x10209) -> sent");
+    assert_eq!(told[3], "the test: SET_PROTOCOL_FEATURES (0x18209) -> sent");
     assert_eq!(told[14], "the test: SET_VRING_NUM of ring 0 (256) -> acknowledged");
     assert_eq!(told[26], "the test: GET_VRING_BASE of ring 0 (stop) -> ring 0 at 0x1234");
     let mut peer = Peer::start(&modern(), at(1, |_, _| Deed::Close));

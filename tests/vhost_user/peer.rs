@@ -11,7 +11,7 @@ use vuser::sys::socket::{Deadline, Stream};
 /// Counting descriptors needs the process for itself: whoever counts holds this for writing, all others for reading.
 pub static PROCESS: RwLock<()> = RwLock::new(());
 
-const NAMES: [(u32, &str); 18] = [
+const NAMES: [(u32, &str); 21] = [
     (1, "GET_FEATURES"),
     (2, "SET_FEATURES"),
     (3, "SET_OWNER"),
@@ -28,6 +28,9 @@ const NAMES: [(u32, &str); 18] = [
     (18, "SET_VRING_ENABLE"),
     (24, "GET_CONFIG"),
     (34, "RESET_DEVICE"),
+    (36, "GET_MAX_MEM_SLOTS"),
+    (37, "ADD_MEM_REG"),
+    (38, "REM_MEM_REG"),
     (39, "SET_STATUS"),
     (40, "GET_STATUS"),
 ];
@@ -40,6 +43,8 @@ pub struct Offer {
     pub queues: u64,
     /// Configuration space; none is refused by an empty answer.
     pub config: Option<Vec<u8>>,
+    /// Regions of memory that there can be, asked of a back-end with slots.
+    pub slots: u64,
 }
 
 /// A message as it was received.
@@ -87,6 +92,7 @@ impl Seen {
             (2 | 12 | 13 | 16 | 39, 8) => format!(" {:x?}", self.u64s()),
             (9, 40) => format!(" {:x?} {:x?}", &self.u32s()[..2], &self.u64s()[1..]),
             (5, 40..) => format!(" {:x?} {:x?}", &self.u32s()[..2], &self.u64s()[1..]),
+            (37 | 38, 40) => format!(" {:x?}", self.u64s()),
             (24, 12..) => format!(" {:x?} {:x?}", &self.u32s()[..3], &self.payload[12..]),
             (_, n) => format!(" {n} bytes that do not belong here"),
         };
@@ -233,6 +239,7 @@ impl Device {
             1 => u64_of(self.offer.features),
             15 => u64_of(self.offer.protocol),
             17 => u64_of(self.offer.queues),
+            36 => u64_of(self.offer.slots),
             40 => u64_of(self.status.into()),
             11 => {
                 let index = seen.u32s()[0];

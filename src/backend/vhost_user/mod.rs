@@ -7,23 +7,22 @@
 //! have protocol features, because only for these do rings begin disabled. The first part is done when a
 //! [`VhostUser`] is made, the rest as the device asks for it.
 
+mod memory;
 mod wire;
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 use std::time::Duration;
 
-use nix::errno::Errno;
 use zerocopy::{FromBytes, IntoBytes};
 
 use self::wire::{LONGEST, Message, Wire};
-use crate::backend::{Backend, RingSetup};
+use crate::backend::{Backend, RingSetup, check_number};
 use crate::error::{Error, Result};
 use crate::mem::map::MemoryMap;
 use crate::spec::net::NetConfig;
 use crate::spec::vhost_user::{
-    ConfigHeader, MAX_PAYLOAD, MAX_REGIONS, MAX_VRINGS, MemRegion, MemTable, ProtocolFeatures, Request, VringAddr,
-    VringState,
+    ConfigHeader, MAX_PAYLOAD, MAX_REGIONS, MAX_VRINGS, ProtocolFeatures, Request, VringAddr, VringState,
 };
 use crate::spec::virtio::{Features, Status};
 use crate::sys::socket::{Deadline, Stream};
@@ -52,6 +51,8 @@ pub struct VhostUser {
     offered: Features,
     protocol: ProtocolFeatures,
     max_queue_pairs: Option<u16>,
+    /// Regions that a back-end with CONFIGURE_MEM_SLOTS takes, once asked.
+    slots: Option<usize>,
 }
 
 impl VhostUser {
@@ -80,7 +81,7 @@ impl VhostUser {
             log::debug!("{}: MQ is not used: the back-end has no protocol feature for it", wire.name());
             offered.remove(Features::MQ);
         }
-        Ok(Self { wire, offered, protocol, max_queue_pairs: None })
+        Ok(Self { wire, offered, protocol, max_queue_pairs: None, slots: None })
     }
 
     fn ring_state(&mut self, request: Request, index: u16, num: u32) -> Result<()> {
@@ -131,13 +132,6 @@ impl VhostUser {
         let name = self.wire.name();
         log::debug!("{name}: the back-end has {queues} queues, taken as pairs (some back-ends count rings)");
         Ok(u16::try_from(queues).unwrap_or(u16::MAX))
-    }
-}
-
-impl AsFd for VhostUser {
-    /// The socket: readable without an exchange under way means that the back-end has gone, or misbehaves.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.wire.as_fd()
     }
 }
 
@@ -196,30 +190,40 @@ impl Backend for VhostUser {
         tell_u64(&mut self.wire, Request::SET_FEATURES, told.bits() as u64)
     }
 
+    /// SET_MEM_TABLE carries [`MAX_REGIONS`]; a back-end with slots gets what is beyond that by ADD_MEM_REG.
     fn set_memory(&mut self, map: &MemoryMap) -> Result<()> {
         let regions = map.regions();
         if regions.is_empty() {
             return Err(Error::invalid("there is no memory to tell the back-end of"));
         }
         if regions.len() > MAX_REGIONS {
-            let sentence = format!(
-                "the device's memory has {} regions, and vhost-user tells {MAX_REGIONS} at most: use fewer and larger \
-                 pools, or register one large mapping instead of many small ones",
-                regions.len()
-            );
-            return Err(Error::new(Errno::E2BIG, sentence));
+            let most = self.max_regions()?;
+            check_number(regions.len(), most)?;
         }
-        let mut table = MemTable { count: regions.len() as u32, ..MemTable::default() };
-        let mut words = Vec::new();
-        for (to, from) in table.regions.iter_mut().zip(regions) {
-            let (addr, size, mmap_offset) = (from.addr(), from.size(), from.offset());
-            *to = MemRegion { guest_addr: addr, size, user_addr: addr, mmap_offset };
-            words.push(format!("{size:#x} bytes at {addr:#x}, offset {mmap_offset:#x}"));
+        let (first, rest) = regions.split_at(regions.len().min(MAX_REGIONS));
+        memory::set_table(&mut self.wire, first)?;
+        rest.iter().try_for_each(|region| memory::add(&mut self.wire, region))
+    }
+
+    fn max_regions(&mut self) -> Result<usize> {
+        if !self.has_memory_slots() {
+            return Ok(MAX_REGIONS);
         }
-        let fds: Vec<_> = regions.iter().map(|r| r.as_fd().as_raw_fd()).collect();
-        let used = std::mem::offset_of!(MemTable, regions) + regions.len() * size_of::<MemRegion>();
-        let payload = &table.as_bytes()[..used];
-        self.wire.tell(&Message::new(Request::SET_MEM_TABLE).payload(payload, words.join("; ")).fds(&fds))
+        if self.slots.is_none() {
+            let slots = ask_u64(&mut self.wire, Request::GET_MAX_MEM_SLOTS)?;
+            self.slots = Some(usize::try_from(slots).unwrap_or(usize::MAX));
+        }
+        Ok(self.slots.unwrap_or(MAX_REGIONS))
+    }
+
+    fn has_memory_slots(&self) -> bool {
+        self.protocol.contains(ProtocolFeatures::CONFIGURE_MEM_SLOTS)
+    }
+
+    fn change_memory(&mut self, from: &MemoryMap, to: &MemoryMap) -> Result<()> {
+        let most = self.max_regions()?;
+        check_number(to.regions().len(), most)?;
+        memory::change(&mut self.wire, from, to)
     }
 
     fn setup_ring(&mut self, ring: &RingSetup<'_>) -> Result<()> {
@@ -233,10 +237,14 @@ impl Backend for VhostUser {
         self.ring_bell(Request::SET_VRING_KICK, index, kick)
     }
 
+    fn can_disable_rings(&self) -> bool {
+        self.offered.contains(Features::PROTOCOL_FEATURES)
+    }
+
     /// Without bit 30 the message does not exist: a ring runs from SET_VRING_KICK to GET_VRING_BASE.
     fn enable_ring(&mut self, index: u16, on: bool) -> Result<()> {
         nameable(index)?;
-        if !self.offered.contains(Features::PROTOCOL_FEATURES) {
+        if !self.can_disable_rings() {
             return Ok(());
         }
         self.ring_state(Request::SET_VRING_ENABLE, index, on.into())
@@ -305,6 +313,10 @@ impl Backend for VhostUser {
 
     fn wait_gone(&self, at_most: Duration) -> bool {
         self.wire.wait_closed(at_most)
+    }
+
+    fn control(&self) -> BorrowedFd<'_> {
+        self.wire.as_fd()
     }
 
     fn is_alive(&self) -> bool {

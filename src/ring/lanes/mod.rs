@@ -9,6 +9,26 @@ pub use scalar::Scalar;
 use super::{OfferStep, STEP};
 use crate::mem::shared::Shared;
 
+/// The widest lanes that may be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Simd {
+    /// Whatever this CPU has.
+    #[default]
+    Auto,
+    /// None.
+    Scalar,
+    /// 256 bits.
+    Avx2,
+    /// 512 bits.
+    Avx512,
+}
+
+impl Simd {
+    /// All choices, by name.
+    pub const NAMES: [(&str, Self); 4] =
+        [("auto", Self::Auto), ("scalar", Self::Scalar), ("avx2", Self::Avx2), ("avx512", Self::Avx512)];
+}
+
 /// The words of [`STEP`] descriptors in a row: address, then the rest.
 pub type DescWords = [Shared<u64>; 2 * STEP];
 

@@ -16,12 +16,14 @@ use vuser::buf::MbufRef;
 use vuser::buf::pool::{Cache, Pool, PoolConfig};
 use vuser::buf::source::Source;
 use vuser::mem::map::{MemoryMap, Region};
+use vuser::mem::reach::MapCell;
 use vuser::net::path::{self, RingPlace, Rx, Tx};
 use vuser::net::rx::RxOptions;
 use vuser::net::send::{EXTRA, Extras};
 use vuser::net::stats::Board;
 use vuser::net::tx::TxParts;
 use vuser::ring::Lie;
+use vuser::ring::lanes::Simd;
 use vuser::sys::eventfd::Bell;
 use vuser::sys::shm::SharedMemory;
 
@@ -76,7 +78,7 @@ impl Rig {
         map.add(Region::ours(pool.memory().clone())).unwrap();
         let (board, kick) = (Arc::new(Board::default()), Arc::new(Bell::new().unwrap()));
         let source = Source::Pool(Cache::new(pool.clone()));
-        let place = RingPlace { base: memory.addr(), size: shape.size };
+        let place = RingPlace { base: memory.addr(), size: shape.size, simd: Simd::Auto };
         // SAFETY: zeroed pages of the ring's and the extras' size, which the rig keeps until the queue is gone.
         let end = unsafe {
             if receive {
@@ -86,7 +88,7 @@ impl Rig {
                 let (board, kick, features) = (board.clone(), kick.clone(), shape.features);
                 End::Tx(path::tx(
                     place,
-                    TxParts { source, features, extras, map: Arc::new(map), board, kick, sort: true },
+                    TxParts { source, features, extras, map: Arc::new(MapCell::new(&map)), board, kick, sort: true },
                 ))
             }
         };

@@ -1,0 +1,217 @@
+//! A device comes up, and goes down.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use super::port::Engine;
+use super::queues::{Side, SourceSetup, running};
+use super::rings::RingMemory;
+use super::{Device, Offloads};
+use crate::backend::RingSetup;
+use crate::error::{Error, Result};
+use crate::net::rx::RxOptions;
+use crate::net::tx::TxParts;
+use crate::net::{Framing, path};
+use crate::spec::virtio::{Features, Status};
+
+/// How long a device that could not be stopped is given to close the connection.
+const LET_GO: Duration = Duration::from_millis(500);
+/// Position of a packed ring that nobody has used: the first descriptor, and a wrap counter of 1, for either side.
+const FRESH_PACKED: u32 = 0x8000_8000;
+
+impl Device {
+    /// Brings the device up. On an error it is as it was before.
+    pub fn start(&mut self) -> Result<()> {
+        self.must_be_stopped("it can be started")?;
+        if self.set_up().next().is_none() {
+            let message = "no queue has been set up; call vuser_rx_queue_setup or vuser_tx_queue_setup first";
+            return Err(Error::invalid(message));
+        }
+        self.check_layout()?;
+        self.check_rooms();
+        self.bring_up().inspect_err(|e| {
+            log::error!("start: {e}");
+            let _ = self.take_down();
+        })
+    }
+
+    /// Without merged buffers, a frame that does not fit one is dropped by the device.
+    fn check_rooms(&self) {
+        let framing = Framing::new(self.features);
+        let need = u32::from(framing.hdr_len) + 14 + u32::from(self.mtu);
+        for source in
+            self.set_up().filter(|(side, _)| *side == Side::Rx && !framing.mergeable).map(|(_, source)| source)
+        {
+            let (len, headroom) = source.open().room();
+            if u32::from(len.saturating_sub(headroom)) < need {
+                log::warn!("receive buffers have {len} bytes: too few for an MTU of {} without mrg_rxbuf=1", self.mtu);
+            }
+        }
+    }
+
+    fn bring_up(&mut self) -> Result<()> {
+        self.fill_gaps()?;
+        for (index, queue) in running(&self.queues, self.pairs) {
+            self.backend.set_call(index, queue.port.call.as_fd())?;
+        }
+        self.backend.set_features(self.features)?;
+        self.agree_status()?;
+        let rings = self.make_memory()?;
+        for (index, queue) in running(&self.queues, self.pairs) {
+            // SAFETY: the law of queues: nobody bursts while the device is being started.
+            let base = unsafe { queue.port.engine() }.base();
+            let base = base.unwrap_or(if self.features.contains(Features::RING_PACKED) { FRESH_PACKED } else { 0 });
+            let (desc, driver, device) = rings.addresses(usize::from(index));
+            let kick = queue.port.kick.as_fd();
+            self.backend.setup_ring(&RingSetup { index, size: queue.size, base, desc, driver, device, kick })?;
+        }
+        self.enable_first()?;
+        self.status |= Status::DRIVER_OK;
+        self.backend.set_status(self.status)?;
+        if self.status().intersects(Status::NEEDS_RESET | Status::FAILED) {
+            return Err(Error::new(Errno::EIO, "the device failed when it was told to go"));
+        }
+        self.resume_rings()?;
+        self.first_buffers();
+        self.look_at_link();
+        Ok(())
+    }
+
+    /// Makes rings and queues, and tells the device of all memory.
+    fn make_memory(&mut self) -> Result<Arc<RingMemory>> {
+        let sizes: Vec<u16> = running(&self.queues, self.pairs).map(|(_, queue)| queue.size).collect();
+        let rings = Arc::new(RingMemory::new(self.features, &sizes, self.config.huge)?);
+        let mut map = self.planned_memory()?;
+        map.add(rings.region())?;
+        map.merge();
+        self.live.renew_map(&map);
+        self.make_engines(&rings);
+        self.rings = Some(rings.clone());
+        self.backend.set_memory(&map)?;
+        self.told = Some(Arc::new(map));
+        Ok(rings)
+    }
+
+    /// VIRTIO 3.1.1, steps 5 and 6. A legacy device has neither.
+    fn agree_status(&mut self) -> Result<()> {
+        if !self.features.contains(Features::VERSION_1) {
+            return Ok(());
+        }
+        self.status |= Status::FEATURES_OK;
+        self.backend.set_status(self.status)?;
+        match self.backend.status()? {
+            Some(status) if !status.contains(Status::FEATURES_OK) => {
+                let message = format!("the device does not accept the features {:#x}", self.features.bits());
+                Err(Error::new(Errno::ENOTSUP, message))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn make_engines(&self, rings: &RingMemory) {
+        for (index, queue) in running(&self.queues, self.pairs) {
+            let Some(source) = queue.source.as_ref().map(SourceSetup::open) else { continue };
+            let (board, kick) = (queue.port.board.clone(), queue.port.kick.clone());
+            board.mend();
+            let (features, index) = (self.features, usize::from(index));
+            let place = rings.place(index, self.config.simd);
+            // SAFETY: the ring memory lives until the engines are gone (`take_down`), and each has its own place.
+            let engine = unsafe {
+                if index % 2 == 0 {
+                    let vlan_strip = self.config.offloads.contains(Offloads::VLAN_STRIP);
+                    let options = RxOptions { port: self.config.port, vlan_strip, sort: self.config.stats };
+                    Engine::Rx(path::rx(place, source, features, options, board, kick))
+                } else {
+                    let (extras, map) = (rings.extras(index), self.live.map());
+                    let parts = TxParts { source, features, extras, map, board, kick, sort: self.config.stats };
+                    Engine::Tx(path::tx(place, parts))
+                }
+            };
+            // SAFETY: the law of queues: nobody bursts while the device is being started.
+            unsafe { queue.port.replace(if queue.run { engine } else { engine.halted() }) };
+        }
+    }
+
+    /// Offers all receive buffers and wakes the device once, in case it looks at rings only when kicked.
+    fn first_buffers(&self) {
+        for (_, queue) in running(&self.queues, self.pairs) {
+            // SAFETY: the law of queues: nobody bursts while the device is being started.
+            unsafe { queue.offer_all() };
+        }
+    }
+
+    /// Stops the device. All buffers come back; it can be started again. An error is reported, and the device is
+    /// stopped all the same.
+    pub fn stop(&mut self) -> Result<()> {
+        if !self.is_started() {
+            return Ok(());
+        }
+        self.take_down()
+    }
+
+    fn take_down(&mut self) -> Result<()> {
+        if self.rings.is_none() {
+            return self.back_to_driver();
+        }
+        let mut first = Ok(());
+        let mut keep = |result: Result<()>| {
+            if first.is_ok() {
+                first = result;
+            }
+        };
+        keep(self.pause_rings());
+        let mut stopped = Vec::new();
+        for index in 0..self.rings_used() as u16 {
+            let result = self.stop_queue(index);
+            stopped.push(result.is_ok());
+            keep(result);
+        }
+        // A device that has closed the connection has let go of everything, too.
+        let gone = stopped.contains(&false) && self.backend.wait_gone(LET_GO);
+        for (queue, stopped) in self.queues.iter_mut().flatten().zip(stopped) {
+            queue.on = false;
+            queue.port.board.mend();
+            // SAFETY: the law of queues: nobody bursts while the device is being stopped.
+            let engine = unsafe { queue.port.replace(Engine::Idle) };
+            match &self.rings {
+                Some(rings) if !stopped && !gone => self.parked.push((engine, rings.clone())),
+                _ => engine.reclaim(),
+            }
+        }
+        if !self.parked.is_empty() {
+            log::warn!("the device was not stopped: the buffers that it has stay with it until uninit");
+        }
+        self.rings = None;
+        self.note_memory();
+        self.note_link();
+        keep(self.back_to_driver());
+        first
+    }
+
+    /// Resets the device, as far as it has a status, and takes VIRTIO 3.1.1's steps 2 and 3 again.
+    fn back_to_driver(&mut self) -> Result<()> {
+        self.status = Status::ACKNOWLEDGE | Status::DRIVER;
+        for step in [Status::empty(), Status::ACKNOWLEDGE, self.status] {
+            self.backend.set_status(step)?;
+        }
+        Ok(())
+    }
+
+    /// Stops one ring; the device says how far it got, which must be possible.
+    fn stop_queue(&mut self, index: u16) -> Result<()> {
+        let base = self.backend.stop_ring(index)?;
+        let Some(Some(queue)) = self.queues.get(usize::from(index)) else { return Ok(()) };
+        if queue.source.is_none() {
+            return Ok(());
+        }
+        // SAFETY: the law of queues: nobody bursts while the device is being stopped.
+        match unsafe { queue.port.engine() }.untouched(base) {
+            Some(n) => log::debug!("ring {index} stopped at {base:#x}, {n} buffers before the end"),
+            None => log::warn!("ring {index}: the device says it stopped at {base:#x}, where it cannot have been"),
+        }
+        Ok(())
+    }
+}
