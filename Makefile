@@ -75,6 +75,16 @@ $(B)/tests/port: $(wildcard tests/dpdk/port/*.c) tests/dpdk/port/port.h
 	$(CC) -std=gnu99 -Wall -Wextra $(CFLAGS) -DALLOW_EXPERIMENTAL_API $$(pkg-config --cflags libdpdk) $(filter %.c,$^) \
 	  -o $@ $$(pkg-config --libs libdpdk) -lrte_net_vhost
 
+# The same with DPDK and the driver in it.
+DPDK_STATIC := eal kvargs telemetry ethdev net mbuf mempool ring meter bus_vdev mempool_ring net_vhost vhost hash \
+  cryptodev dmadev rcu timer
+$(B)/tests/port-static: $(wildcard tests/dpdk/port/*.c) tests/dpdk/port/port.h $(B)/librte_net_vuser.a
+	@mkdir -p $(@D)
+	$(CC) -std=gnu99 -Wall -Wextra $(CFLAGS) -DALLOW_EXPERIMENTAL_API $$(pkg-config --cflags libdpdk) \
+	  $$(pkg-config --libs-only-L libdpdk) $(filter %.c,$^) -o $@ -Wl,--whole-archive \
+	  $(DPDK_STATIC:%=-l:librte_%.a) $(B)/librte_net_vuser.a -Wl,--no-whole-archive $(B)/libvuser.a \
+	  -lpthread -ldl -lm -lnuma -lbsd -latomic
+
 # The .pc file is made here and now, so that it can't hold another PREFIX than the files it describes.
 install: lib
 	$(INSTALL) -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR)
@@ -131,7 +141,7 @@ lint:
 prepare:
 	@scripts/prepare.sh
 
-test: prepare all pmd $(B)/tests/traffic $(B)/tests/port lint
+test: prepare all pmd $(B)/tests/traffic $(B)/tests/port $(B)/tests/port-static lint
 	VUSER_REQUIRE_ALL=1 $(CARGO) test --locked --features header
 
 # All that needs neither DPDK nor root.
@@ -142,7 +152,7 @@ test-unit: lib
 test-foreign: lib $(B)/tests/traffic
 	$(CARGO) test --locked --features header --test foreign
 
-test-dpdk: pmd $(B)/tests/port
+test-dpdk: pmd $(B)/tests/port $(B)/tests/port-static
 	$(CARGO) test --locked --features header --test dpdk
 
 bench:

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::paths::BOTH;
 use crate::port::{PLAIN, Port, driver, plugin, possible, scratch};
 use crate::support::testpmd::Testpmd;
-use crate::support::{build, made, run};
+use crate::support::{Scratch, build, made, run};
 use crate::turn::Turn;
 
 /// Frames pass, in a program that was started somehow.
@@ -68,11 +68,11 @@ fn from_a_directory() {
     }
     let directory = build().join(format!("tests/pmds-{}", std::process::id()));
     fs::create_dir_all(&directory).unwrap();
+    let _gone = Scratch(directory.clone());
     fs::copy(made("librte_net_vuser.so"), directory.join("librte_net_vuser.so")).unwrap();
     let mut port = launch("from_a_directory", &["-d", &directory.display().to_string()], &[]);
     frames_pass(&mut port, "net_vuser0");
     port.quit();
-    fs::remove_dir_all(directory).unwrap();
 }
 
 /// The program with DPDK and the driver linked into it.
@@ -103,6 +103,7 @@ fn not_into_another_release() {
     let env = [("LD_PRELOAD", library.to_str().unwrap())];
     let eal = [PLAIN, &["-d", file.as_str()]].concat();
     let mut port = Port::launch(&dir, &eal, &env, Some(Turn::wait(1))).unwrap();
+    port.check(port.says(0, "net_vuser"), "it says nothing");
     let log = port.log();
     let lines: Vec<&str> = log.lines().filter(|l| l.contains("net_vuser")).collect();
     port.check(lines.len() == 1 && lines[0].contains("23.03"), &format!("it says {lines:?}"));
@@ -179,7 +180,7 @@ fn under_the_names_of_dpdks_driver() {
         let file = made("librte_net_vuser.so").display().to_string();
         let mut port = launch(TEST, &["-d", &file], &[("VUSER_CLAIM_VIRTIO_USER", "1")]);
         frames_pass(&mut port, name);
-        port.check(port.log().contains(&format!("{name} is served")), "the log does not say who serves it");
+        port.check(port.says(0, &format!("{name} is served")), "the log does not say who serves it");
         let vhost = port.vhost(1, 1, "");
         let socket = port.file("s1");
         let device = port.tell(&format!("attach name={name} args=path={}", socket.display())).number("port");

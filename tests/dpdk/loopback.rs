@@ -24,7 +24,7 @@ fn every_way(test: &str, width: u32) {
         }
         let mixed = format!("sizes={} jitter=1 burst=64", way.sizes());
         port.tell(&format!("exchange port={device} peer={vhost} frames=3000 {mixed}"));
-        port.tell(&format!("exchange port={device} peer={vhost} frames=1000 {mixed} segment=100"));
+        port.tell(&format!("exchange port={device} peer={vhost} frames=1000 {mixed} segment=200"));
         port.remove(0, device);
         let left = port.tell("census");
         port.check(left.number("port") == 6000, &format!("{}: buffers are missing", way.name));

@@ -8,6 +8,7 @@ const RX_STRIP: u64 = 1;
 const RX_SUMS: u64 = 1 << 2 | 1 << 3;
 const RX_LRO: u64 = 1 << 4;
 const RX_FILTER: u64 = 1 << 9;
+const RX_SCATTER: u64 = 1 << 13;
 const TX_INSERT: u64 = 1;
 const TX_SUMS: u64 = 1 << 1 | 1 << 2 | 1 << 3;
 const TX_TSO: u64 = 1 << 5;
@@ -168,8 +169,12 @@ fn chains_of_every_length() {
     for way in TEN.into_iter().filter(|way| way.mergeable) {
         for indirect in [0, 1] {
             let device = port.device(0, &format!("{},indirect={indirect}", way.args()));
-            port.run(device, vhost, "");
-            for segment in [100, 512] {
+            port.run(device, vhost, &format!("rxo={RX_SCATTER:#x}"));
+            let most = port.tell(&format!("info port={device}")).number("segments");
+            port.check(most >= 40, &format!("{}: {most} segments are the most", way.name));
+            let longest = format!("sizes={},64 segment=100 burst=2", 100 * most.min(90));
+            port.tell(&format!("exchange port={device} peer={vhost} frames=300 {longest}"));
+            for segment in [200, 512] {
                 for size in [512, 1024, 2000, 4000, 8000] {
                     let chain = format!("sizes={size},64 segment={segment} burst=7");
                     port.tell(&format!("exchange port={device} peer={vhost} frames=300 {chain}"));

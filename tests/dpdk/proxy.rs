@@ -59,11 +59,6 @@ impl Proxy {
     pub fn seen(&self) -> Vec<Message> {
         self.seen.lock().unwrap().clone()
     }
-
-    /// Requests of the front-end, by their numbers.
-    pub fn requests(&self) -> Vec<u32> {
-        self.seen().iter().filter(|m| m.from_front).map(|m| m.request).collect()
-    }
 }
 
 fn pass_on(from: &UnixStream, to: &UnixStream, from_front: bool, seen: &Mutex<Vec<Message>>, change: &Change) {

@@ -57,7 +57,7 @@ fn queues_can_wait_for_their_start() {
     }
 }
 
-/// Link down: nothing moves, and the back-end is not used; up: all does, but for what was stopped by itself.
+/// Link down: nothing moves in either direction; up: all does, and what waited is not lost.
 #[test]
 fn the_link_is_set_down_and_up() {
     let Some(mut port) = Port::start("the_link_is_set_down_and_up", PLAIN) else { return };
@@ -69,10 +69,15 @@ fn the_link_is_set_down_and_up() {
         port.tell(&format!("exchange port={device} peer={vhost} frames=300"));
         let down = port.tell(&format!("link port={device} up=0")).number("up");
         let sent = port.tell(&format!("send port={device}")).number("sent");
-        port.check((down, sent) == (0, 0), &format!("{}: link {down}, {sent} sent", way.name));
+        let there = port.tell(&format!("take port={vhost}")).number("taken");
+        port.tell(&format!("send port={vhost}"));
+        let back = port.tell(&format!("take port={device}")).number("taken");
+        port.check((down, there, back) == (0, 0, 0), &format!("{}: link {down}, {there}, {back} pass", way.name));
         let up = port.tell(&format!("link port={device} up=1")).number("up");
         port.check(up == 1, &format!("{}: the link does not come up again", way.name));
         port.tell(&format!("link port={vhost} until=1 wait=3000"));
+        let there = port.tell(&format!("take port={vhost}")).number("taken");
+        port.check(there == sent, &format!("{}: {sent} sent, {there} arrive", way.name));
         port.tell(&format!("exchange port={device} peer={vhost} frames=300"));
         port.remove(0, device);
     }

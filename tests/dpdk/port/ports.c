@@ -154,6 +154,7 @@ static bool info(struct args *args)
     field("rx_capa", "0x%" PRIx64, info.rx_offload_capa);
     field("tx_capa", "0x%" PRIx64, info.tx_offload_capa);
     field("rx_desc", "%u..%u/%u", info.rx_desc_lim.nb_min, info.rx_desc_lim.nb_max, info.rx_desc_lim.nb_align);
+    field("segments", "%u", info.tx_desc_lim.nb_seg_max);
     field("mtu", "%u", mtu);
     field("mac", RTE_ETHER_ADDR_PRT_FMT, RTE_ETHER_ADDR_BYTES(&mac));
     field("firmware", "%s", firmware);

@@ -71,8 +71,11 @@ static void build(struct exchange *x, struct lane *lane)
             return;
         frame_make(room, &frame);
         packet = frame_pack(x->pool, room, frame.length, x->segment);
-        if (packet == NULL)
-            return; /* the next round tries again */
+        if (packet == NULL) {
+            /* The next round tries again. What was sent may still be in the ring. */
+            rte_eth_tx_done_cleanup(x->port, lane->queue, 0);
+            return;
+        }
         x->chains += packet->nb_segs > 1;
         lane->out[lane->pending++] = packet;
         lane->slots += slots;
