@@ -19,6 +19,7 @@ WARN := -std=c99 -Wall -Wextra -pedantic
 # $ORIGIN lets what is in build/ run where it is, without being installed.
 LINK = -Iinclude -L$(B) -l:$(SONAME) -Wl,-rpath,'$$ORIGIN/..'
 EXAMPLES := loopback forward generate
+FOREIGN := $(B)/tests/traffic $(B)/tests/changes
 
 # The DPDK driver is built for the DPDK that is installed, and for no other release.
 PKG_CONFIG ?= pkg-config
@@ -65,9 +66,9 @@ $(B)/examples/capture: examples/capture.c examples/common.h include/vuser.h $(B)
 	    -lwiretap -lwsutil $(LINK); \
 	else echo 'examples/capture is left out: it writes pcapng through libwiretap (apt-get install libwireshark-dev)'; fi
 
-$(B)/tests/traffic: tests/foreign/traffic.c include/vuser.h $(B)/$(SONAME)
+$(B)/tests/%: tests/foreign/%.c include/vuser.h $(B)/$(SONAME)
 	@mkdir -p $(@D)
-	$(CC) $(WARN) $(CFLAGS) $< -o $@ $(LINK)
+	$(CC) $(WARN) $(CFLAGS) $< -o $@ $(LINK) -pthread
 
 # A DPDK program that drives ports of any driver; what the tests of the driver tell.
 $(B)/tests/port: $(wildcard tests/dpdk/port/*.c) tests/dpdk/port/port.h
@@ -141,7 +142,7 @@ lint:
 prepare:
 	@scripts/prepare.sh
 
-test: prepare all pmd $(B)/tests/traffic $(B)/tests/port $(B)/tests/port-static lint
+test: prepare all pmd $(FOREIGN) $(B)/tests/port $(B)/tests/port-static lint
 	VUSER_REQUIRE_ALL=1 $(CARGO) test --locked --features header
 
 # All that needs neither DPDK nor root.
@@ -149,7 +150,7 @@ test-unit: lib
 	$(CARGO) test --locked --features header --lib --test rings --test lies --test wrap --test offloads --test life --test vhost_user \
 	  --test capi --test floors --test header --test hotpath
 
-test-foreign: lib $(B)/tests/traffic
+test-foreign: lib $(FOREIGN)
 	$(CARGO) test --locked --features header --test foreign
 
 test-dpdk: pmd $(B)/tests/port $(B)/tests/port-static

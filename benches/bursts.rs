@@ -16,13 +16,13 @@ use nix::unistd::{ForkResult, fork};
 use vuser::buf::MbufRef;
 use vuser::buf::pool::{Cache, Pool, PoolConfig};
 use vuser::buf::source::Source;
+use vuser::mem::lanes::Simd;
 use vuser::mem::map::{MemoryMap, Region};
 use vuser::mem::reach::MapCell;
 use vuser::net::path::{self, RingPlace, Rx, Tx};
 use vuser::net::rx::RxOptions;
 use vuser::net::send::{EXTRA, Extras};
 use vuser::net::tx::TxParts;
-use vuser::ring::lanes::Simd;
 use vuser::spec::ring::{DESC_F_AVAIL, DESC_F_USED, QueueLayout};
 use vuser::spec::virtio::Features;
 use vuser::sys::eventfd::Bell;
@@ -80,7 +80,7 @@ struct Bench {
     device: NullDevice,
 }
 
-fn bench(features: Features, size: u16, len: u32) -> (Bench, RingPlace, Extras) {
+fn bench(simd: Simd, features: Features, size: u16, len: u32) -> (Bench, RingPlace, Extras) {
     let pool = Pool::new(PoolConfig { count: 2048, huge: false, ..PoolConfig::default() }).unwrap();
     // The headers of a device that merges: one buffer. Nobody overwrites them here.
     let all: Vec<_> = std::iter::from_fn(|| pool.get()).collect();
@@ -102,11 +102,11 @@ fn bench(features: Features, size: u16, len: u32) -> (Bench, RingPlace, Extras) 
         let quiet = if packed { 1u32 << 16 } else { 1 };
         base.add(layout.device).cast::<u32>().write_volatile(quiet);
     }
-    (Bench { pool, _memory: memory, device }, RingPlace { base, size, simd: Simd::Auto }, extras)
+    (Bench { pool, _memory: memory, device }, RingPlace { base, size, simd }, extras)
 }
 
-fn receiver(features: Features, size: u16) -> (Bench, Box<dyn Rx>) {
-    let (bench, place, _) = bench(features, size, HEADER + FRAME);
+fn receiver(simd: Simd, features: Features, size: u16) -> (Bench, Box<dyn Rx>) {
+    let (bench, place, _) = bench(simd, features, size, HEADER + FRAME);
     let source = Source::Pool(Cache::new(bench.pool.clone()));
     let kick = Arc::new(Bell::new().unwrap());
     // SAFETY: the memory is kept in the bench.
@@ -115,8 +115,8 @@ fn receiver(features: Features, size: u16) -> (Bench, Box<dyn Rx>) {
     (bench, rx)
 }
 
-fn sender(features: Features, size: u16) -> (Bench, Box<dyn Tx>) {
-    let (bench, place, extras) = bench(features, size, 0);
+fn sender(simd: Simd, features: Features, size: u16) -> (Bench, Box<dyn Tx>) {
+    let (bench, place, extras) = bench(simd, features, size, 0);
     let mut map = MemoryMap::default();
     map.add(Region::ours(bench.pool.memory().clone())).unwrap();
     let source = Source::Pool(Cache::new(bench.pool.clone()));
@@ -145,8 +145,8 @@ fn overhead() -> u64 {
 /// One round of a queue: prepares it, runs `window` around the burst alone, and cleans up.
 type Round<'a> = Box<dyn FnMut(&mut dyn FnMut(&mut dyn FnMut())) + 'a>;
 
-fn rx_round(features: Features, size: u16, burst: u16) -> Round<'static> {
-    let (mut bench, mut rx) = receiver(features, size);
+fn rx_round(simd: Simd, features: Features, size: u16, burst: u16) -> Round<'static> {
+    let (mut bench, mut rx) = receiver(simd, features, size);
     let mut out = vec![MaybeUninit::<MbufRef>::uninit(); usize::from(burst)];
     Box::new(move |window| {
         // The whole of it is captured, with the memory that only its pointers name.
@@ -162,8 +162,8 @@ fn rx_round(features: Features, size: u16, burst: u16) -> Round<'static> {
     })
 }
 
-fn tx_round(features: Features, size: u16, burst: u16) -> Round<'static> {
-    let (mut bench, mut tx) = sender(features, size);
+fn tx_round(simd: Simd, features: Features, size: u16, burst: u16) -> Round<'static> {
+    let (mut bench, mut tx) = sender(simd, features, size);
     let mut packets = vec![None; usize::from(burst)];
     Box::new(move |window| {
         let bench = &mut bench;
@@ -251,39 +251,42 @@ fn empty() -> f64 {
     instructions(Box::new(|window| window(&mut || {})), 1, 8)
 }
 
+fn row(simd: Simd, features: Features, size: u16, around: f64) {
+    let name = [
+        if features.contains(Features::RING_PACKED) { "packed" } else { "split" },
+        if features.contains(Features::MRG_RXBUF) { " mergeable" } else { "" },
+        if features.contains(Features::IN_ORDER) { " in-order" } else { "" },
+    ];
+    let [rx32, tx32, rx8, tx8] = [32, 8]
+        .map(|b| [cycles(rx_round(simd, features, size, b), b), cycles(tx_round(simd, features, size, b), b)])
+        .concat()
+        .try_into()
+        .expect("four figures");
+    let rx_instr = instructions(rx_round(simd, features, size, 32), 32, size) - around / 32.0;
+    let tx_instr = instructions(tx_round(simd, features, size, 32), 32, size) - around / 32.0;
+    println!(
+        "{:8} {:26} {rx32:>10.1} {tx32:>11.1} {rx8:>10.1} {tx8:>11.1} {rx_instr:>10.1} {tx_instr:>11.1}",
+        simd.name(),
+        name.concat()
+    );
+}
+
 fn main() {
     let size = 256;
-    println!("{:28} {:>22} {:>22} {:>22}", "", "burst 32", "burst 8", "burst 32");
+    println!("{:35} {:>22} {:>22} {:>22}", "", "burst 32", "burst 8", "burst 32");
     println!(
-        "{:28} {:>10} {:>11} {:>10} {:>11} {:>10} {:>11}",
+        "{:35} {:>10} {:>11} {:>10} {:>11} {:>10} {:>11}",
         "path", "rx c/p", "tx c/p", "rx c/p", "tx c/p", "rx instr", "tx instr"
     );
     let around = empty();
-    for packed in [false, true] {
-        for (mrg, order) in [(true, false), (true, true), (false, true), (false, false)] {
-            for event in [false, true] {
-                let mut features = Features::VERSION_1 | Features::INDIRECT_DESC;
+    for simd in [Simd::Avx512, Simd::Avx2, Simd::Scalar].into_iter().filter(|simd| simd.available() == *simd) {
+        for packed in [false, true] {
+            for (mrg, order) in [(true, false), (true, true), (false, true), (false, false)] {
+                let mut features = Features::VERSION_1 | Features::INDIRECT_DESC | Features::EVENT_IDX;
                 features.set(Features::RING_PACKED, packed);
                 features.set(Features::MRG_RXBUF, mrg);
                 features.set(Features::IN_ORDER, order);
-                features.set(Features::EVENT_IDX, event);
-                let name = [
-                    if packed { "packed" } else { "split" },
-                    if mrg { " mergeable" } else { "" },
-                    if order { " in-order" } else { "" },
-                    if event { " event-idx" } else { "" },
-                ];
-                let [rx32, tx32, rx8, tx8] = [32, 8]
-                    .map(|b| [cycles(rx_round(features, size, b), b), cycles(tx_round(features, size, b), b)])
-                    .concat()
-                    .try_into()
-                    .expect("four figures");
-                let rx_instr = instructions(rx_round(features, size, 32), 32, size) - around / 32.0;
-                let tx_instr = instructions(tx_round(features, size, 32), 32, size) - around / 32.0;
-                println!(
-                    "{:28} {rx32:>10.1} {tx32:>11.1} {rx8:>10.1} {tx8:>11.1} {rx_instr:>10.1} {tx_instr:>11.1}",
-                    name.concat()
-                );
+                row(simd, features, size, around);
             }
         }
     }

@@ -18,7 +18,7 @@
 // packet calls take it only where they say so.
 //
 // Threads. Control calls of a device may come from any thread and take turns. A queue is used by one thread at a
-// time, and by none while its device is started, stopped or reset. A pool may be used by any thread.
+// time, and by none while it or its device is started, stopped or reset. A pool may be used by any thread.
 //
 // Structs that begin with `size` can grow: set it to sizeof before the call. Numbers are in the machine's byte order,
 // lengths in bytes.
@@ -325,7 +325,7 @@ struct vuser_mbuf_source {
     // What the field `pool` of these buffers holds. Others are given to free.
     void *pool;
     // If not 0, a buffer begins at its descriptor's address times this, plus linear_add (modulo 2^64), and the
-    // descriptor need not be read to know it.
+    // descriptor need not be read to know it. Below 2^32.
     uint64_t linear_mul;
     // See linear_mul.
     uint64_t linear_add;
@@ -685,7 +685,8 @@ int vuser_queue_wait(struct vuser_queue *queue, unsigned int timeout_ms);
 int vuser_queue_count(struct vuser_queue *queue);
 
 // What the descriptor is doing that is `offset` places from the next one: to be received (a receive queue) or to be
-// sent (a transmit queue). 0: it is with the device; 1: the device is done with it; 2: not in use. The queue must not be
+// sent (a transmit queue). 0: it is with the device; 1: the device is done with it, or, of a transmit queue, it is free;
+// 2: there is no buffer in it. The queue must not be
 // in use meanwhile. -EINVAL: the ring is shorter; -ENETDOWN, -EIO: see vuser_queue_status.
 int vuser_queue_descriptor_status(struct vuser_queue *queue,
                                   uint16_t offset);

@@ -10,6 +10,7 @@ need() { # command-or-check package
 
 need 'command -v cc' gcc
 need 'command -v c++' g++
+need 'command -v clang' clang
 need 'command -v pkg-config' pkg-config
 need 'command -v objdump' binutils
 need 'command -v dpdk-testpmd' dpdk-dev

@@ -230,10 +230,14 @@ fn negotiated(log: &str) -> Vec<u64> {
 // ---------------------------------------------------------------------------------------------------------
 // The traffic program
 
-fn traffic_program() -> PathBuf {
+fn program(name: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let build = std::env::var_os("VUSER_BUILD").map_or_else(|| root.join("build"), PathBuf::from);
-    root.join(build).join("tests/traffic")
+    root.join(build).join("tests").join(name)
+}
+
+fn traffic_program() -> PathBuf {
+    program("traffic")
 }
 
 /// What it printed: one flat JSON object.
@@ -394,9 +398,11 @@ impl Bench {
             skip(test, &format!("there is no {program} (Debian: package dpdk-dev)"));
             return None;
         }
-        if !traffic_program().is_file() {
-            skip(test, &format!("{} is not built (run make first)", traffic_program().display()));
-            return None;
+        for path in ["traffic", "changes"].map(self::program) {
+            if !path.is_file() {
+                skip(test, &format!("{} is not built (run make first)", path.display()));
+                return None;
+            }
         }
         say(&format!("foreign::{test}"));
         Some(Self {
@@ -464,6 +470,42 @@ impl Bench {
         agree(run, &outcome, &log, testpmd.counters(0)?).map_err(blame)?;
         self.testpmd = Some(testpmd);
         Ok(outcome)
+    }
+
+    /// The other program, `tests/foreign/changes.c`: what of the device changes while frames go round.
+    fn change(&mut self, device: Device, scenario: &str, rounds: u32) {
+        self.runs += 1;
+        let name = format!("{:<50} x{}  {scenario:<23}", device.name(), device.queues);
+        match self.attempt_change(device, scenario, rounds) {
+            Ok(outcome) => {
+                let (received, lost) = (outcome.number("received"), outcome.number("lost"));
+                say(&format!("  {name} {received:>9} frames {lost:>3} lost  ok"));
+            }
+            Err(why) => {
+                say(&format!("  {name} FAILED"));
+                self.failures.push(format!("{} / {scenario}: {why}", device.name()));
+                self.testpmd = None;
+            }
+        }
+    }
+
+    fn attempt_change(&mut self, device: Device, scenario: &str, rounds: u32) -> Result<Outcome, String> {
+        let mut testpmd = match self.testpmd.take() {
+            Some(testpmd) => testpmd,
+            None => Testpmd::start(&self.scratch.0, self.memory)?,
+        };
+        let mark = testpmd.mark();
+        let limit = ["-k", "5", "120"];
+        let mut command = Command::new("timeout");
+        command.args(limit).arg(program("changes")).args([&device.devargs(&testpmd.socket), scenario]);
+        let ended = command.arg(rounds.to_string()).output().map_err(|e| e.to_string())?;
+        let closed = testpmd.wait_for(mark, "vhost peer closed", Duration::from_secs(5));
+        let (text, log) = (String::from_utf8_lossy(&ended.stdout), testpmd.log_since(mark));
+        let outcome = Outcome::parse(&text).filter(|_| ended.status.success() && closed);
+        let complaints = complaints(&log);
+        let outcome = outcome.filter(|_| complaints.is_empty());
+        self.testpmd = Some(testpmd);
+        outcome.ok_or_else(|| format!("{}: {text}{complaints:?}\n--- testpmd's log ---\n{log}---", ended.status))
     }
 
     fn finish(mut self) {
@@ -644,6 +686,21 @@ fn features_are_negotiated_again() {
             let mut run = Run::new(device, &format!("--renegotiate {removed:#x} --jitter --sizes 64,300,1518"));
             run.features = device.features() & !removed;
             bench.run(label, &run);
+        }
+    }
+    bench.finish();
+}
+
+/// Memory comes and goes while frames are sent from it and received into it; queues stop and start alone; the link goes
+/// down and up; pairs are used or not. No frame comes twice, damaged or out of order, and where nothing pauses under load
+/// none is missing.
+#[test]
+fn a_running_device_changes() {
+    let Some(mut bench) = Bench::new("a_running_device_changes", Memory::Plain) else { return };
+    for path in TEN_PATHS {
+        let device = Device { queues: 2, ..path };
+        for scenario in ["memory", "queues", "link", "pairs"] {
+            bench.change(device, scenario, 2);
         }
     }
     bench.finish();

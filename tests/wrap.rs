@@ -3,10 +3,10 @@
 
 use std::ffi::c_void;
 
-use vuser::ring::lanes::Scalar;
+use vuser::mem::lanes::{Avx2, Avx512, Lanes, Scalar};
 use vuser::ring::packed::PackedRing;
 use vuser::ring::split::SplitRing;
-use vuser::ring::{Cookie, OfferStep, Ring, STEP, Segment, Used, need_event};
+use vuser::ring::{Cookie, Lengths, OfferStep, Offers, Ring, STEP, Segment, Takes, Used, UsedStep, need_event};
 use vuser::spec::ring::{DESC_F_AVAIL, DESC_F_NEXT, DESC_F_USED, DESC_F_WRITE, QueueLayout};
 use vuser::sys::shm::SharedMemory;
 
@@ -132,7 +132,7 @@ fn split_indices_go_past_65536_and_chains_past_the_end() {
     for size in [1u16, 2, 4, 64, 256, 32768] {
         with_ring(false, size, |device, base| {
             // SAFETY: the memory is mapped, of the layout's size, and only this ring's and this device's.
-            let ring = unsafe { SplitRing::<Scalar>::new(base, size, false, true) };
+            let ring = unsafe { SplitRing::new(Scalar, base, size, false, true) };
             go_around(ring, device(base), 140_000, if size > 4 { 5 } else { 1 });
         });
     }
@@ -143,43 +143,66 @@ fn packed_laps_of_any_size_keep_their_wrap_counters() {
     for size in [1u16, 2, 3, 5, 7, 255, 256, 1000, 32768] {
         with_ring(true, size, |device, base| {
             // SAFETY: as above.
-            let ring = unsafe { PackedRing::<Scalar>::new(base, size, false, true) };
+            let ring = unsafe { PackedRing::new(Scalar, base, size, false, true) };
             // Chains as long as the whole ring, too, where it is small.
             go_around(ring, device(base), 70_000, 7);
         });
     }
 }
 
+/// Buffers by steps: numbered, of changing lengths.
+struct Numbered<L>(L, u64);
+
+fn length(n: u64) -> u64 {
+    64 + n % 1000
+}
+
+impl<L: Lanes> Offers<L::Quad> for Numbered<L> {
+    unsafe fn step(&mut self, _: usize) -> Option<OfferStep<L::Quad>> {
+        let numbers: [u64; STEP] = std::array::from_fn(|k| self.1 + k as u64);
+        self.1 += STEP as u64;
+        let cookies = self.0.quad(&numbers.map(|n| cookie(n).0 as u64));
+        Some(OfferStep { addrs: self.0.splat(0x1000), lens: self.0.quad(&numbers.map(length)), cookies })
+    }
+}
+
+impl<L: Lanes> Takes<L::Quad> for Numbered<L> {
+    unsafe fn step(&mut self, _: usize, used: UsedStep<'_, L::Quad>) -> bool {
+        if self.0.any(used.miss) {
+            return false;
+        }
+        let numbers: [u64; STEP] = std::array::from_fn(|k| self.1 + k as u64);
+        assert_eq!(self.0.array(used.lens), numbers.map(length));
+        assert_eq!(*used.cookies, numbers.map(cookie));
+        self.1 += STEP as u64;
+        true
+    }
+}
+
 /// Steps of four, which must give way at the end of a ring whose size is no multiple of four.
 fn step_around(mut ring: impl Ring, mut device: Device) {
-    let (mut offered, mut back) = (0u64, 0u64);
+    let lanes = ring.lanes();
+    let (mut offered, mut back, mut steps) = (0u64, 0u64, 0);
     while back < 150_000 {
         loop {
-            let step = OfferStep {
-                addrs: [0x1000; STEP],
-                lens: [64; STEP],
-                flags: DESC_F_WRITE,
-                cookies: std::array::from_fn(|k| cookie(offered + k as u64)),
-                plain: true,
-            };
-            if ring.offer_step(&step) {
-                offered += STEP as u64;
-            } else if ring.offer(&[Segment { addr: 0x1000, len: 64, flags: DESC_F_WRITE }], cookie(offered), true) {
-                offered += 1;
-            } else {
+            let taken = ring.offer_steps(9, DESC_F_WRITE, &mut Numbered(lanes, offered));
+            if taken > 0 {
+                offered += (STEP * taken) as u64;
+                continue;
+            }
+            let len = length(offered) as u32;
+            if !ring.offer(&[Segment { addr: 0x1000, len, flags: DESC_F_WRITE }], cookie(offered), true) {
                 break;
             }
+            offered += 1;
         }
         ring.publish();
         while device.use_one().is_some() {}
         ring.poll().unwrap();
         loop {
-            if let Some(lens) = ring.used_step() {
-                assert_eq!(lens, [64; STEP]);
-                let cookies = ring.ledger().tail_cookies().unwrap();
-                assert_eq!(cookies, std::array::from_fn(|k| cookie(back + k as u64)));
-                ring.consume_step();
-                back += STEP as u64;
+            let taken = ring.take_steps(7, Lengths::Wanted, &mut Numbered(lanes, back));
+            if taken > 0 {
+                (back, steps) = (back + (STEP * taken) as u64, steps + taken);
             } else if let Some((c, ..)) = ring.take().unwrap() {
                 assert_eq!(c, cookie(back));
                 back += 1;
@@ -189,22 +212,29 @@ fn step_around(mut ring: impl Ring, mut device: Device) {
         }
     }
     assert_eq!(offered, back);
+    assert!(steps > 0 || ring.ledger().size() < STEP as u16);
 }
 
-#[test]
-fn steps_of_four_give_way_at_the_end_of_any_ring() {
+fn steps_on(lanes: impl Lanes) {
     for size in [1u16, 4, 6, 7, 255, 256] {
         with_ring(true, size, |device, base| {
             // SAFETY: as above.
-            step_around(unsafe { PackedRing::<Scalar>::new(base, size, true, false) }, device(base));
+            step_around(unsafe { PackedRing::new(lanes, base, size, true, false) }, device(base));
         });
     }
     for size in [2u16, 4, 256] {
         with_ring(false, size, |device, base| {
             // SAFETY: as above.
-            step_around(unsafe { SplitRing::<Scalar>::new(base, size, true, false) }, device(base));
+            step_around(unsafe { SplitRing::new(lanes, base, size, true, false) }, device(base));
         });
     }
+}
+
+#[test]
+fn steps_of_four_give_way_at_the_end_of_any_ring_on_all_lanes() {
+    steps_on(Scalar);
+    let _ = Avx2::detect().map(steps_on);
+    let _ = Avx512::detect().map(steps_on);
 }
 
 #[test]
@@ -228,7 +258,7 @@ fn a_packed_device_that_sleeps_at_a_slot_is_woken_when_it_is_passed() {
     for size in [3u16, 8, 255] {
         with_ring(true, size, |device, base| {
             // SAFETY: as above.
-            let mut ring = unsafe { PackedRing::<Scalar>::new(base, size, true, true) };
+            let mut ring = unsafe { PackedRing::new(Scalar, base, size, true, true) };
             let mut device = device(base);
             for n in 0..4 * u64::from(size) {
                 // It sleeps until the descriptor after the next is available.

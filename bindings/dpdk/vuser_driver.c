@@ -26,7 +26,7 @@ static struct rte_vdev_driver vuser_vdev = {
 int
 vuser_failed(const struct vuser_port *port, const char *what, int error)
 {
-    VUSER_LOG(ERR, "port %u: %s: %s", port->id, what, vuser_last_error());
+    rte_log(vuser_log_level(RTE_LOG_ERR), vuser_logtype, "vuser: port %u: %s: %s\n", port->id, what, vuser_last_error());
     return error;
 }
 

@@ -7,8 +7,9 @@
 
 #include "vuser_pmd.h"
 
-/* VIRTIO_NET_F_MTU: the device says how large its MTU is. */
+/* VIRTIO_NET_F_MTU and VHOST_USER_PROTOCOL_F_CONFIG: the device says how large its MTU is, and can be asked. */
 #define F_MTU (UINT64_C(1) << 3)
+#define PROTOCOL_F_CONFIG (UINT64_C(1) << 9)
 
 /* Offloads of ethdev's and what they are in the library. */
 static const struct {
@@ -36,7 +37,7 @@ learn(struct vuser_port *port)
     if (ret != 0)
         return ret;
     port->features = info.device_features;
-    port->max_mtu = info.device_features & F_MTU ? info.mtu :
+    port->max_mtu = info.device_features & F_MTU && info.protocol_features & PROTOCOL_F_CONFIG ? info.mtu :
         VUSER_MAX_FRAME - RTE_ETHER_HDR_LEN - RTE_VLAN_HLEN - info.hdr_len;
     memcpy(port->config.mac, info.mac, sizeof(info.mac));
     port->config.has_mac = 1;
@@ -198,6 +199,16 @@ holds_receive_buffers(struct vuser_port *port)
     return true;
 }
 
+static int
+run(struct vuser_port *port)
+{
+    int ret = vuser_queues_attach(port);
+
+    if (ret == 0)
+        ret = vuser_dev_start(port->dev);
+    return ret == 0 ? 0 : vuser_failed(port, "start", ret);
+}
+
 /* Brings the device up on the application's own buffers. */
 static int
 start_direct(struct vuser_port *port)
@@ -205,14 +216,11 @@ start_direct(struct vuser_port *port)
     int ret = vuser_memory_share(port);
 
     if (ret != 0)
-        return ret;
-    if (!holds_receive_buffers(port)) {
-        VUSER_LOG(INFO, "port %u: a mempool of the receive queues is in memory that has no file", port->id);
+        return vuser_failed(port, "memory", ret);
+    if (!holds_receive_buffers(port))
         return -EBADF;
-    }
     port->bouncing = false;
-    ret = vuser_queues_attach(port);
-    return ret == 0 ? vuser_dev_start(port->dev) : ret;
+    return run(port);
 }
 
 /* Brings the device up on buffers of ours, between which and the application's frames are copied. */
@@ -224,10 +232,9 @@ start_bouncing(struct vuser_port *port)
     vuser_memory_unshare(port);
     ret = vuser_bounce_init(port);
     if (ret != 0)
-        return ret;
+        return vuser_failed(port, "buffers to copy through", ret);
     port->bouncing = true;
-    ret = vuser_queues_attach(port);
-    return ret == 0 ? vuser_dev_start(port->dev) : ret;
+    return run(port);
 }
 
 /* Whether an error is about memory that can't be shared. */
@@ -241,8 +248,10 @@ static const char *
 cure(int error)
 {
     return error == -E2BIG ?
-        "the application's memory is of more files than the back-end takes; EAL's option --single-file-segments makes it one" :
-        "the application's memory has no file that can be shared; EAL's own memory with --single-file-segments has one";
+        "the application's memory is of more files than the back-end takes; the EAL's option --single-file-segments "
+        "makes it one" :
+        "a mempool of the receive queues has no file that can be shared; the EAL's own memory has one with "
+        "--single-file-segments and without --legacy-mem";
 }
 
 static int
@@ -251,7 +260,9 @@ start_device(struct vuser_port *port)
     int ret = -EBADF;
 
     if (port->bounce != VUSER_BOUNCE_ALWAYS) {
+        vuser_log_attempt(port->bounce == VUSER_BOUNCE_AUTO);
         ret = start_direct(port);
+        vuser_log_attempt(false);
         if (!is_unshareable(ret))
             return ret;
         if (port->bounce == VUSER_BOUNCE_NEVER) {
@@ -276,7 +287,7 @@ start(struct rte_eth_dev *eth)
         return ret;
     ret = start_device(port);
     if (ret != 0)
-        return vuser_failed(port, "start", ret);
+        return ret;
     ret = vuser_intr_start(eth);
     if (ret != 0) {
         vuser_dev_stop(port->dev);
@@ -333,15 +344,6 @@ reset(struct rte_eth_dev *eth)
     for (i = 0; i < eth->data->nb_tx_queues; i++)
         eth->data->tx_queues[i] = NULL;
     return vuser_port_open(port);
-}
-
-/* Whether the connection is over. */
-static int
-is_removed(struct rte_eth_dev *eth)
-{
-    const struct vuser_port *port = vuser_port(eth);
-
-    return port->dev == NULL || (eth->data->dev_started && !port->link_down && !vuser_dev_link(port->dev));
 }
 
 static int
@@ -470,7 +472,6 @@ supported_ptypes(struct rte_eth_dev *eth)
     .dev_set_link_up = set_link_up, \
     .dev_set_link_down = set_link_down, \
     .link_update = vuser_link_update, \
-    .is_removed = is_removed, \
     .promiscuous_enable = accept_mode, \
     .promiscuous_disable = accept_mode, \
     .allmulticast_enable = accept_mode, \

@@ -11,11 +11,29 @@ int vuser_logtype = RTE_LOGTYPE_PMD;
 /* Levels of the library, from 1 on, as levels of DPDK's. */
 static const uint32_t levels[] = { RTE_LOG_ERR, RTE_LOG_WARNING, RTE_LOG_INFO, RTE_LOG_DEBUG, RTE_LOG_DEBUG };
 
+static __thread bool muted;
+
+/* An attempt that may fail, in this thread: what the library says meanwhile is for the curious. */
+void
+vuser_log_attempt(bool on)
+{
+    muted = on;
+}
+
+/* The level at which something is said now. */
+uint32_t
+vuser_log_level(uint32_t level)
+{
+    return muted ? RTE_LOG_DEBUG : level;
+}
+
 static void
 forward(int level, const char *message, void *ctx)
 {
+    const uint32_t theirs = levels[RTE_MIN(RTE_MAX(level, 1), (int)RTE_DIM(levels)) - 1];
+
     (void)ctx;
-    rte_log(levels[RTE_MIN(RTE_MAX(level, 1), (int)RTE_DIM(levels)) - 1], vuser_logtype, "vuser: %s\n", message);
+    rte_log(vuser_log_level(theirs), vuser_logtype, "vuser: %s\n", message);
 }
 
 void

@@ -29,6 +29,8 @@
 #define VUSER_MAX_MAC_ADDRS 64
 /* Largest frame, as DPDK's virtio has it. */
 #define VUSER_MAX_FRAME 9728
+/* Segments of a packet that is sent, as the library has it. */
+#define VUSER_MAX_SEGMENTS 64
 
 extern int vuser_logtype;
 
@@ -122,6 +124,8 @@ int vuser_devargs_parse(struct vuser_port *port, const char *args);
 /* vuser_log.c */
 void vuser_log_init(void);
 void vuser_log_follow(void);
+void vuser_log_attempt(bool on);
+uint32_t vuser_log_level(uint32_t level);
 
 /* vuser_claim.c */
 void vuser_claim_init(void);

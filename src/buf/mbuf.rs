@@ -5,6 +5,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 pub use super::layout::Mbuf;
+use crate::mem::lanes::Lanes;
 use crate::ring::Cookie;
 
 /// `ol_flags` as DPDK numbers them.
@@ -194,6 +195,22 @@ impl MbufRef {
             let words = (&raw mut (*self.0.as_ptr()).data_off).cast::<[u64; 4]>();
             words.write([rearm, 0, u64::from(len) << 32, u64::from(len as u16)]);
         }
+    }
+
+    /// The same for bytes that lanes have put together: [`rearm`], then zero flags, then the lengths.
+    #[inline(always)]
+    pub fn receive_in<L: Lanes>(self, lanes: L, words: L::Quad) {
+        // SAFETY: as in `receive`.
+        unsafe { lanes.store((&raw mut (*self.0.as_ptr()).data_off).cast(), words) };
+    }
+
+    /// The first 64 bytes, as two rows of four words: buf_addr, buf_iova, [`rearm`] and flags; then packet_type and
+    /// pkt_len, data_len and others, buf_len among others, and pool.
+    #[inline(always)]
+    pub fn rows<L: Lanes>(self, lanes: L) -> [L::Quad; 2] {
+        let words = self.0.as_ptr().cast::<u64>();
+        // SAFETY: the first line of a valid descriptor.
+        unsafe { [lanes.load(words), lanes.load(words.add(4))] }
     }
 
     /// The reference count.

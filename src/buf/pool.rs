@@ -54,12 +54,21 @@ struct Bunch {
 }
 
 impl Bunch {
-    const fn new() -> Self {
+    /// A record of no bunch yet. Its places name a buffer from the beginning: they are never null.
+    fn new(any: NonNull<Mbuf>) -> Self {
         Self {
             below: AtomicU32::new(NIL),
             others: AtomicU32::new(0),
-            rest: [const { AtomicPtr::new(std::ptr::null_mut()) }; BUNCH - 1],
+            rest: std::array::from_fn(|_| AtomicPtr::new(any.as_ptr())),
         }
+    }
+
+    /// The buffer at a place.
+    #[inline(always)]
+    fn at(&self, place: usize) -> MbufRef {
+        let m = self.rest[place].load(Ordering::Relaxed);
+        // SAFETY: never null, see `new`.
+        MbufRef::of_pool(unsafe { NonNull::new_unchecked(m) })
     }
 }
 
@@ -122,10 +131,11 @@ impl Pool {
         let memory = SharedMemory::new("vuser-pool", count * stride * STRIDE, config.huge)?;
         let pages = if memory.is_huge() { "huge" } else { "ordinary" };
         log::info!("pool of {count} buffers of {} bytes in {pages} pages", config.data_size);
+        let descriptors = Descriptors::new(count)?;
         let pool = Arc::new(Self {
             memory: Arc::new(memory),
-            descriptors: Descriptors::new(count)?,
-            bunches: std::iter::repeat_with(Bunch::new).take(count).collect(),
+            bunches: std::iter::repeat_with(|| Bunch::new(descriptors.first)).take(count).collect(),
+            descriptors,
             top: AtomicU64::new(u64::from(NIL)),
             stride: stride * STRIDE,
             config,
@@ -164,9 +174,9 @@ impl Pool {
 
     /// k and c such that the buffer of the descriptor at address m begins at m × k + c, so that no descriptor has to
     /// be looked at to know where its buffer is.
-    pub fn linear(&self) -> (u64, u64) {
-        let k = (self.stride / size_of::<Mbuf>()) as u64;
-        (k, (self.memory.addr() as u64).wrapping_sub((self.descriptors.first.as_ptr() as u64).wrapping_mul(k)))
+    pub fn linear(&self) -> (u32, u64) {
+        let k = (self.stride / size_of::<Mbuf>()) as u32;
+        (k, (self.memory.addr() as u64).wrapping_sub((self.descriptors.first.as_ptr() as u64).wrapping_mul(k.into())))
     }
 
     fn buffer(&self, index: u32) -> MbufRef {
@@ -216,14 +226,19 @@ impl Pool {
             // [pool] pairs with the release in `push`.
             match self.top.compare_exchange_weak(top, new, Ordering::Acquire, Ordering::Acquire) {
                 Ok(_) => {
-                    let first = self.buffer(top as u32);
-                    let mut all = [first; BUNCH];
-                    for (m, other) in all[1..].iter_mut().zip(&record.rest) {
-                        // Those behind the last are null, or of a time before.
-                        *m = NonNull::new(other.load(Ordering::Relaxed)).map_or(first, MbufRef::of_pool);
-                    }
                     let n = record.others.load(Ordering::Relaxed) as usize + 1;
-                    let _ = into.try_extend_from_slice(all.get(..n).unwrap_or(&[]));
+                    let first = self.buffer(top as u32);
+                    // Those behind the last are of a time before, and are not counted below.
+                    let all: [_; BUNCH] = std::array::from_fn(|k| if k == 0 { first } else { record.at(k - 1) });
+                    let len = into.len();
+                    if into.remaining_capacity() < BUNCH || n > BUNCH {
+                        return 0;
+                    }
+                    // SAFETY: there is room for a whole bunch, and the first `n` are written.
+                    unsafe {
+                        into.as_mut_ptr().add(len).cast::<[MbufRef; BUNCH]>().write(all);
+                        into.set_len(len + n);
+                    }
                     return n;
                 }
                 Err(now) => top = now,
@@ -457,9 +472,11 @@ impl Cache {
         self.kept.truncate(self.kept.len().saturating_sub(n));
     }
 
-    /// Takes plain buffers of the pool back.
+    /// Takes plain buffers of the pool back. Whole bunches go to the pool at once: there are others who want them.
     #[inline]
     pub fn put(&mut self, buffers: &[MbufRef]) {
+        let (bunches, buffers) = buffers.as_chunks::<BUNCH>();
+        bunches.iter().for_each(|bunch| self.pool.push(bunch));
         if self.kept.try_extend_from_slice(buffers).is_err() {
             self.flush();
             self.pool.put_plain(buffers);
@@ -500,7 +517,7 @@ mod tests {
         assert_eq!(data.len(), 100);
         let (k, c) = pool.linear();
         for m in all.into_iter().flatten() {
-            assert_eq!((m.as_ptr() as u64).wrapping_mul(k).wrapping_add(c), m.buf_addr() as u64);
+            assert_eq!((m.as_ptr() as u64).wrapping_mul(k.into()).wrapping_add(c), m.buf_addr() as u64);
             // SAFETY: buffers of a living pool.
             unsafe { Pool::free(m) };
         }

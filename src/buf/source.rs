@@ -10,6 +10,10 @@ use super::pool::{Cache, Pool};
 /// Buffers that move at once.
 pub const BULK: usize = 32;
 
+/// k and c such that a buffer begins at its descriptor's address × k + c, modulo 2^64; none when it must be read from
+/// the descriptor.
+pub type Linear = Option<(u32, u64)>;
+
 /// The application's allocator. Called for [`BULK`] buffers at a time, from the thread that runs the burst.
 #[derive(Clone, Copy, Debug)]
 #[allow(missing_docs, reason = "the C face documents them, field by field")]
@@ -19,10 +23,10 @@ pub struct Calls {
     pub put_bulk: unsafe extern "C" fn(*mut c_void, *const MbufRef, c_uint),
     pub free: unsafe extern "C" fn(*mut c_void, MbufRef),
     pub pool: *mut c_void,
+    pub accepts: Option<unsafe extern "C" fn(*mut c_void, *mut c_void) -> c_int>,
     pub buf_len: u16,
     pub headroom: u16,
-    pub linear: Option<(u64, u64)>,
-    pub accepts: Option<unsafe extern "C" fn(*mut c_void, *mut c_void) -> c_int>,
+    pub linear: Linear,
 }
 
 // SAFETY: whoever sets a source up promises that its functions may be called from the thread of the burst.
@@ -94,8 +98,24 @@ impl Source {
         }
     }
 
-    /// k and c such that a plain buffer begins at descriptor × k + c; none when it must be read from the descriptor.
-    pub fn linear(&self) -> Option<(u64, u64)> {
+    /// Whether plain packets may have any home, one at a time: an application's allocator that names no pool.
+    pub fn adapts(&self) -> bool {
+        matches!(self, Self::Calls(calls, _) if calls.pool.is_null())
+    }
+
+    /// Whether the application says that all buffers of a pool lie in memory that the device was told of.
+    pub fn accepts(&self, pool: u64) -> bool {
+        match self {
+            Self::Calls(Calls { ctx, accepts: Some(accepts), .. }, _) => {
+                // SAFETY: the source's own function, with its context.
+                unsafe { accepts(*ctx, pool as *mut c_void) != 0 }
+            }
+            _ => false,
+        }
+    }
+
+    /// Where plain buffers begin.
+    pub fn linear(&self) -> Linear {
         match self {
             Self::Pool(cache) => Some(cache.pool().linear()),
             Self::Calls(calls, _) => calls.linear,
@@ -131,18 +151,17 @@ impl Source {
 }
 
 impl Calls {
-    /// Gets a bulk, or with a scarce source one by one what there is.
+    /// Fills up to a bulk, or with a scarce source by halves, as far as there are buffers.
     fn fill(&self, kept: &mut ArrayVec<MbufRef, BULK>) {
-        let mut bulk = [const { std::mem::MaybeUninit::<MbufRef>::uninit() }; BULK];
         let mut want = BULK - kept.len();
         while want > 0 {
-            // SAFETY: there is room for `want`; on success (0) the source has filled all of them.
-            if unsafe { (self.get_bulk)(self.ctx, bulk.as_mut_ptr().cast(), want as c_uint) } == 0 {
-                for m in bulk.iter().take(want) {
-                    // SAFETY: filled, see above.
-                    let _ = kept.try_push(unsafe { m.assume_init() });
+            let len = kept.len();
+            // SAFETY: there is room for `want` behind what is kept; on success (0) the source has filled all of them.
+            unsafe {
+                if (self.get_bulk)(self.ctx, kept.as_mut_ptr().add(len), want as c_uint) == 0 {
+                    kept.set_len(len + want);
+                    return;
                 }
-                return;
             }
             want /= 2;
         }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::error::{Sized0, control, fill, read, text};
 use crate::dev::config::{Config, Mode, Offloads};
 use crate::error::{Error, Result};
-use crate::ring::lanes::Simd;
+use crate::mem::lanes::Simd;
 
 /// Offload: the device computes TCP and UDP checksums.
 pub const VUSER_OFFLOAD_CSUM: u64 = 1 << 0;

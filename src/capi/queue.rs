@@ -51,7 +51,7 @@ pub struct vuser_mbuf_source {
     /// What the field `pool` of these buffers holds. Others are given to free.
     pub pool: *mut c_void,
     /// If not 0, a buffer begins at its descriptor's address times this, plus linear_add (modulo 2^64), and the
-    /// descriptor need not be read to know it.
+    /// descriptor need not be read to know it. Below 2^32.
     pub linear_mul: u64,
     /// See linear_mul.
     pub linear_add: u64,
@@ -104,16 +104,18 @@ unsafe fn source(given: *const vuser_mbuf_source) -> Result<SourceSetup> {
             ),
         )
     };
+    let mul = u32::try_from(s.linear_mul).map_err(|_| Error::invalid("linear_mul is below 2^32"))?;
+    let linear = (mul != 0).then_some((mul, s.linear_add));
     Ok(SourceSetup::Calls(Calls {
         ctx: s.ctx,
         get_bulk,
         put_bulk,
         free,
         pool: s.pool,
+        accepts: s.accepts,
         buf_len: s.buf_len,
         headroom: s.headroom,
-        linear: (s.linear_mul != 0).then_some((s.linear_mul, s.linear_add)),
-        accepts: s.accepts,
+        linear,
     }))
 }
 
@@ -305,7 +307,8 @@ pub unsafe extern "C" fn vuser_queue_count(queue: *mut vuser_queue) -> c_int {
 }
 
 /// What the descriptor is doing that is `offset` places from the next one: to be received (a receive queue) or to be
-/// sent (a transmit queue). 0: it is with the device; 1: the device is done with it; 2: not in use. The queue must not be
+/// sent (a transmit queue). 0: it is with the device; 1: the device is done with it, or, of a transmit queue, it is free;
+/// 2: there is no buffer in it. The queue must not be
 /// in use meanwhile. -EINVAL: the ring is shorter; -ENETDOWN, -EIO: see vuser_queue_status.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_queue_descriptor_status(queue: *mut vuser_queue, offset: u16) -> c_int {
@@ -313,7 +316,7 @@ pub unsafe extern "C" fn vuser_queue_descriptor_status(queue: *mut vuser_queue, 
     control("vuser_queue_descriptor_status", || unsafe {
         let queue = get(queue.cast::<Port>(), "queue")?;
         queue.status()?;
-        queue.descriptor_status(offset).map(c_int::from)
+        queue.descriptor_status(offset).map(|d| d as c_int)
     })
 }
 
@@ -353,7 +356,7 @@ pub unsafe extern "C" fn vuser_queue_monitor(queue: *mut vuser_queue, monitor: *
         let place = queue.monitor().ok_or_else(|| Error::new(Errno::ENETDOWN, "the queue is stopped"))?;
         let out = vuser_monitor {
             size: size_of::<vuser_monitor>(),
-            addr: place.addr.cast(),
+            addr: place.addr as *const c_void,
             mask: place.mask.into(),
             value: place.value.into(),
             bytes: size_of::<u16>() as u8,

@@ -8,7 +8,7 @@ use bitflags::bitflags;
 use nix::errno::Errno;
 
 use crate::error::{Error, Result};
-use crate::ring::lanes::Simd;
+use crate::mem::lanes::Simd;
 use crate::spec::ring::MAX_QUEUE_SIZE;
 use crate::spec::vhost_user::MAX_VRINGS;
 use crate::spec::virtio::Features;

@@ -244,7 +244,7 @@ impl Device {
     pub fn info(&mut self) -> Info {
         Info {
             backend: self.backend.describe(),
-            path_name: path::name(self.features),
+            path_name: path::name(self.features, self.config.simd),
             offered: self.offered,
             features: self.features,
             protocol_features: self.backend.protocol_features(),

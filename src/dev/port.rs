@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use crate::buf::MbufRef;
 use crate::error::{Error, Result};
-use crate::net::path::{Monitor, Rx, Tx};
+use crate::net::path::{Descriptor, Monitor, Rx, Tx};
 use crate::net::stats::{Board, Stats};
 use crate::sys::eventfd::Bell;
 
@@ -249,11 +249,11 @@ impl Port {
         }
     }
 
-    /// What the descriptor so many places from the next one is doing: 0 it is with the device, 1 done, 2 not in use.
+    /// What has become of the descriptor so many places from the next one.
     ///
     /// # Safety
     /// The law of queues.
-    pub unsafe fn descriptor_status(&self, offset: u16) -> Result<u8> {
+    pub unsafe fn descriptor_status(&self, offset: u16) -> Result<Descriptor> {
         let size = self.size.load(Ordering::Relaxed);
         if offset >= size {
             return Err(Error::invalid(format!("there is no descriptor {offset} places on: the ring has {size}")));
@@ -262,7 +262,7 @@ impl Port {
         match unsafe { self.engine() } {
             Engine::Rx(rx) => Ok(rx.descriptor_status(offset)),
             Engine::Tx(tx) => Ok(tx.descriptor_status(offset)),
-            _ => Ok(2),
+            _ => Ok(Descriptor::Unused),
         }
     }
 
@@ -287,7 +287,7 @@ impl Port {
         // SAFETY: passed on.
         let Engine::Tx(tx) = (unsafe { self.engine() }) else { return true };
         tx.done_cleanup(usize::MAX);
-        (0..self.size.load(Ordering::Relaxed)).all(|offset| tx.descriptor_status(offset) != 0)
+        (0..self.size.load(Ordering::Relaxed)).all(|offset| tx.descriptor_status(offset) != Descriptor::WithDevice)
     }
 
     /// Whether it works, and otherwise why not. From any thread.

@@ -45,7 +45,7 @@ pub enum Side {
 
 impl Side {
     fn of(index: usize) -> Self {
-        if index % 2 == 0 { Self::Rx } else { Self::Tx }
+        if index.is_multiple_of(2) { Self::Rx } else { Self::Tx }
     }
 
     fn name(self) -> &'static str {

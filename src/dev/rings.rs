@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use crate::error::Result;
+use crate::mem::lanes::Simd;
 use crate::mem::map::Region;
 use crate::net::path::{RingPlace, layout};
 use crate::net::send::{EXTRA, Extras};
-use crate::ring::lanes::Simd;
 use crate::spec::ring::QueueLayout;
 use crate::spec::virtio::Features;
 use crate::sys::shm::SharedMemory;

@@ -197,7 +197,7 @@ pub(super) fn read_indirect(memory: &impl Memory, table: u64, n: u32) -> Option<
 
 /// Entries of an indirect table of `len` bytes at `addr`, if it can be one (2.7.5.3, 2.8.7).
 pub(super) fn indirect_entries(memory: &impl Memory, addr: u64, len: u32) -> Result<u32> {
-    if len == 0 || len % 16 != 0 {
+    if len == 0 || !len.is_multiple_of(16) {
         return Err(lie(format!("indirect table of {len} bytes")));
     }
     if memory.local(addr, len.into()).is_none() {
@@ -267,7 +267,7 @@ impl Setup {
             return Err(Error::invalid(format!("a queue cannot have {size} descriptors")));
         }
         let driver = if packed { 4 } else { 2 };
-        let aligned = |p: *mut u8, to: usize| !p.is_null() && p as usize % to == 0;
+        let aligned = |p: *mut u8, to: usize| !p.is_null() && (p as usize).is_multiple_of(to);
         if aligned(areas.desc, 16) && aligned(areas.driver, driver) && aligned(areas.device, 4) {
             Ok(())
         } else {

@@ -125,7 +125,7 @@ impl Server<'_> {
         let mut turns: u32 = 0;
         while !self.shared.stopped() {
             turns = turns.wrapping_add(1);
-            if turns % TURNS == 0 && is_readable(self.session.stream().as_fd()) && !self.talk()? {
+            if turns.is_multiple_of(TURNS) && is_readable(self.session.stream().as_fd()) && !self.talk()? {
                 return Ok(());
             }
             if self.step() > 0 {

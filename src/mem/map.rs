@@ -120,7 +120,7 @@ impl MemoryMap {
     /// Adds a piece, as a region of its own. One of the same bounds that is there already gives way: memory can be at a
     /// place only once.
     pub fn add(&mut self, piece: Region) -> Result<()> {
-        if self.pieces.iter().any(|p| p.has_bounds_of(&piece)) {
+        if self.find(&piece).is_some() {
             self.remove(piece.addr);
         }
         self.insert(piece)
@@ -128,7 +128,9 @@ impl MemoryMap {
 
     /// Adds a piece, as a region of its own, where there is nothing yet.
     pub fn insert(&mut self, piece: Region) -> Result<()> {
-        if let Some(other) = self.pieces.iter().find(|p| p.overlaps(&piece)) {
+        let at = self.pieces.partition_point(|p| p.addr < piece.addr);
+        let neighbours = self.pieces.iter().skip(at.saturating_sub(1)).take(2);
+        if let Some(other) = neighbours.into_iter().find(|p| p.overlaps(&piece)) {
             let message = format!(
                 "memory at {:#x}, {} bytes, overlaps memory at {:#x}, {} bytes, that is registered already",
                 piece.addr, piece.len, other.addr, other.len
@@ -164,7 +166,7 @@ impl MemoryMap {
 
     /// The piece that has the same bounds.
     pub fn find(&self, piece: &Region) -> Option<&Region> {
-        self.pieces.iter().find(|p| p.has_bounds_of(piece))
+        at(&self.pieces, piece.addr).filter(|p| p.has_bounds_of(piece))
     }
 
     /// The regions, by address.
@@ -174,7 +176,7 @@ impl MemoryMap {
 
     /// The regions that another map has not.
     pub fn without<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a Region> {
-        self.regions.iter().filter(|r| !other.regions.iter().any(|o| o.is_same(r)))
+        self.regions.iter().filter(|r| !at(&other.regions, r.addr).is_some_and(|o| o.is_same(r)))
     }
 
     /// Whether one can come to this map by adding whole regions to another and taking whole regions away, with nothing
@@ -187,6 +189,11 @@ impl MemoryMap {
     pub fn contains(&self, addr: u64, len: u64) -> bool {
         Reach::of(self).contains(addr, len)
     }
+}
+
+/// What begins at an address, in a sorted list.
+fn at(list: &[Region], addr: u64) -> Option<&Region> {
+    list.binary_search_by_key(&addr, |r| r.addr).ok().and_then(|at| list.get(at))
 }
 
 /// Pieces, sorted, as few regions as they can be told as.

@@ -3,6 +3,7 @@
 
 use crate::buf::MbufRef;
 use crate::buf::mbuf::{flags, ptype};
+use crate::mem::lanes::Lanes;
 use crate::mem::shared::{peek, poke};
 use crate::spec::net::{
     GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, HASH_REPORT_MAX, HASH_REPORT_NONE, HDR_F_DATA_VALID,
@@ -51,45 +52,47 @@ pub unsafe fn write(addr: *mut u8, hdr_len: usize, header: NetHdr) {
     }
 }
 
-/// Whether a received header says nothing but "one ordinary frame in one buffer". `merge`: the header has
-/// num_buffers, and it counts.
+/// The first 16 bytes of a received header that says nothing but "one ordinary frame in one buffer": which bits
+/// matter, and what they are. `merge`: the header has num_buffers, and it counts.
+pub const fn ordinary(merge: bool) -> [[u64; 2]; 2] {
+    const FLAGS_AND_GSO: u64 = 0xffff;
+    let (mask, one) = if merge { (0xffff_0000, 1 << 16) } else { (0, 0) };
+    [[FLAGS_AND_GSO, mask], [0, one]]
+}
+
+/// Makes four zero headers of `hdr_len` bytes. Most buffers have one already from the time before: then nothing is
+/// written, and their lines stay clean.
 ///
 /// # Safety
-/// 10 bytes are mapped at `addr`, 12 with `merge`.
+/// `hdr_len` bytes are mapped at each address, 16 in any case, and the headers are ours to write.
 #[inline(always)]
-pub unsafe fn is_ordinary(addr: *const u8, merge: bool) -> bool {
-    // SAFETY: inside the header.
+pub unsafe fn zero<L: Lanes>(lanes: L, headers: L::Quad, hdr_len: u16) {
+    let all @ [a, b, c, d] = lanes.array(headers).map(|at| at as *mut u8);
+    let len = usize::from(hdr_len);
+    let mask = lanes.quad(&[!0, u32::MAX.into(), !0, u32::MAX.into()]);
+    // SAFETY: passed on.
     unsafe {
-        let (flags_and_gso, num_buffers) = (peek::<u16>(addr), if merge { peek::<u16>(addr.add(10)) } else { 1 });
-        flags_and_gso | (num_buffers ^ 1) == 0
+        let both = lanes.or(lanes.load_pairs(a, b), lanes.load_pairs(c, d));
+        // The mask is for the usual header; the others are written in any case.
+        if len != HDR_LEN || lanes.any(lanes.and(both, mask)) {
+            all.into_iter().for_each(|at| write_zero(at, len));
+        }
     }
 }
 
-/// Makes a zero header of `hdr_len` bytes. Most buffers have one already from the time before: then nothing is
-/// written, and the line stays clean.
-///
 /// # Safety
-/// `hdr_len` bytes are mapped there, and ours to write.
+/// As [`zero`], for one.
 #[inline(always)]
-pub unsafe fn write_zero(addr: *mut u8, hdr_len: u16) {
+unsafe fn write_zero(at: *mut u8, len: usize) {
     // SAFETY: inside the header.
     unsafe {
-        let tail = addr.add(8);
-        match usize::from(hdr_len) {
-            HDR_LEN => {
-                if peek::<u64>(addr) | u64::from(peek::<u32>(tail)) != 0 {
-                    poke(addr, 0u64);
-                    poke(tail, 0u32);
-                }
-            }
-            HDR_LEN_LEGACY => {
-                poke(addr, 0u64);
-                poke(tail, 0u16);
-            }
+        poke(at, 0u64);
+        match len {
+            HDR_LEN_LEGACY => poke(at.add(8), 0u16),
+            HDR_LEN => poke(at.add(8), 0u32),
             _ => {
-                poke(addr, 0u64);
-                poke(tail, 0u64);
-                poke(addr.add(16), 0u32);
+                poke(at.add(8), 0u64);
+                poke(at.add(16), 0u32);
             }
         }
     }

@@ -6,6 +6,7 @@ pub mod path;
 pub mod rx;
 pub mod send;
 pub mod stats;
+mod steps;
 pub mod tx;
 pub mod vlan;
 

@@ -8,14 +8,27 @@ use super::stats::Board;
 use super::tx::{TxParts, TxQueue};
 use crate::buf::MbufRef;
 use crate::buf::source::Source;
+#[cfg(target_arch = "x86_64")]
+use crate::mem::lanes::{Avx2, Avx512};
+use crate::mem::lanes::{Scalar, Simd};
 pub use crate::ring::Monitor;
 use crate::ring::Ring;
-use crate::ring::lanes::{Scalar, Simd};
 use crate::ring::packed::PackedRing;
 use crate::ring::split::SplitRing;
 use crate::spec::ring::QueueLayout;
 use crate::spec::virtio::Features;
 use crate::sys::eventfd::Bell;
+
+/// What has become of a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Descriptor {
+    /// The device has it.
+    WithDevice = 0,
+    /// The device is done with it.
+    Done = 1,
+    /// There is no buffer in it.
+    Unused = 2,
+}
 
 /// A receive queue of any layout.
 pub trait Rx: Send {
@@ -25,18 +38,19 @@ pub trait Rx: Send {
     fn refill(&mut self);
     /// See [`RxQueue::set_calls`].
     fn set_calls(&mut self, on: bool) -> bool;
+    /// See [`Ring::used_count`].
+    fn used_count(&self) -> u16;
+    /// What has become of the descriptor `offset` places from the next one to be taken (receive) or to be offered
+    /// (transmit).
+    fn descriptor_status(&self, offset: u16) -> Descriptor;
+    /// See [`Ring::monitor`].
+    fn monitor(&self) -> Monitor;
     /// Position for SET_VRING_BASE.
     fn base(&self) -> u32;
     /// See [`Ring::untouched`].
     fn untouched(&self, base: u32) -> Option<u16>;
     /// See [`RxQueue::reclaim`].
     fn reclaim(&mut self);
-    /// Descriptors that the device has used and the queue has not taken.
-    fn used_count(&self) -> u16;
-    /// The descriptor so many places from the next to be taken: 0 with the device, 1 done, 2 not in use.
-    fn descriptor_status(&self, offset: u16) -> u8;
-    /// Where to look for the next that the device uses.
-    fn monitor(&self) -> Monitor;
 }
 
 /// A transmit queue of any layout.
@@ -49,18 +63,19 @@ pub trait Tx: Send {
     fn prepare(&mut self, packets: &[MbufRef]) -> usize;
     /// See [`TxQueue::set_calls`].
     fn set_calls(&mut self, on: bool) -> bool;
+    /// See [`Ring::used_count`].
+    fn used_count(&self) -> u16;
+    /// What has become of the descriptor `offset` places from the next one to be taken (receive) or to be offered
+    /// (transmit).
+    fn descriptor_status(&self, offset: u16) -> Descriptor;
+    /// See [`Ring::monitor`].
+    fn monitor(&self) -> Monitor;
     /// Position for SET_VRING_BASE.
     fn base(&self) -> u32;
     /// See [`Ring::untouched`].
     fn untouched(&self, base: u32) -> Option<u16>;
     /// See [`TxQueue::reclaim`].
     fn reclaim(&mut self);
-    /// Descriptors that the device has used and the queue has not taken.
-    fn used_count(&self) -> u16;
-    /// The descriptor so many places from the next to be sent: 0 with the device, 1 done, 2 not in use.
-    fn descriptor_status(&self, offset: u16) -> u8;
-    /// Where to look for the next that the device uses.
-    fn monitor(&self) -> Monitor;
 }
 
 impl<R: Ring + Send> Rx for RxQueue<R> {
@@ -76,6 +91,22 @@ impl<R: Ring + Send> Rx for RxQueue<R> {
         Self::set_calls(self, on)
     }
 
+    fn used_count(&self) -> u16 {
+        self.ring().used_count()
+    }
+
+    fn descriptor_status(&self, offset: u16) -> Descriptor {
+        match self.ring().is_used(offset) {
+            Some(true) => Descriptor::Done,
+            Some(false) => Descriptor::WithDevice,
+            None => Descriptor::Unused,
+        }
+    }
+
+    fn monitor(&self) -> Monitor {
+        self.ring().monitor()
+    }
+
     fn base(&self) -> u32 {
         self.ring().base()
     }
@@ -86,18 +117,6 @@ impl<R: Ring + Send> Rx for RxQueue<R> {
 
     fn reclaim(&mut self) {
         Self::reclaim(self);
-    }
-
-    fn used_count(&self) -> u16 {
-        self.ring().used_count()
-    }
-
-    fn descriptor_status(&self, offset: u16) -> u8 {
-        if offset < self.ring().ledger().lent() { self.ring().is_used(offset).into() } else { 2 }
-    }
-
-    fn monitor(&self) -> Monitor {
-        self.ring().monitor()
     }
 }
 
@@ -118,6 +137,22 @@ impl<R: Ring + Send> Tx for TxQueue<R> {
         Self::set_calls(self, on)
     }
 
+    fn used_count(&self) -> u16 {
+        self.ring().used_count()
+    }
+
+    fn descriptor_status(&self, offset: u16) -> Descriptor {
+        let lent = offset.checked_sub(self.ring().ledger().free());
+        match lent.and_then(|offset| self.ring().is_used(offset)) {
+            Some(false) => Descriptor::WithDevice,
+            _ => Descriptor::Done,
+        }
+    }
+
+    fn monitor(&self) -> Monitor {
+        self.ring().monitor()
+    }
+
     fn base(&self) -> u32 {
         self.ring().base()
     }
@@ -128,22 +163,6 @@ impl<R: Ring + Send> Tx for TxQueue<R> {
 
     fn reclaim(&mut self) {
         Self::reclaim(self);
-    }
-
-    fn used_count(&self) -> u16 {
-        self.ring().used_count()
-    }
-
-    fn descriptor_status(&self, offset: u16) -> u8 {
-        let ledger = self.ring().ledger();
-        match offset.checked_sub(ledger.free()) {
-            Some(lent) => self.ring().is_used(lent).into(),
-            None => 2,
-        }
-    }
-
-    fn monitor(&self) -> Monitor {
-        self.ring().monitor()
     }
 }
 
@@ -164,21 +183,51 @@ pub fn layout(features: Features, size: u16) -> QueueLayout {
 }
 
 /// Name of the path: layout and lanes.
-pub fn name(features: Features) -> &'static str {
-    if features.contains(Features::RING_PACKED) { "packed scalar" } else { "split scalar" }
+pub fn name(features: Features, simd: Simd) -> &'static str {
+    match (features.contains(Features::RING_PACKED), simd.available()) {
+        (false, Simd::Avx512) => "split avx512",
+        (false, Simd::Avx2) => "split avx2",
+        (false, _) => "split scalar",
+        (true, Simd::Avx512) => "packed avx512",
+        (true, Simd::Avx2) => "packed avx2",
+        (true, _) => "packed scalar",
+    }
+}
+
+/// The widest lanes up to the place's.
+macro_rules! in_lanes {
+    ($simd:expr, |$lanes:ident| $make:expr) => {{
+        #[cfg(target_arch = "x86_64")]
+        {
+            if $simd >= Simd::Avx512
+                && let Some($lanes) = Avx512::detect()
+            {
+                return $make;
+            }
+            if $simd >= Simd::Avx2
+                && let Some($lanes) = Avx2::detect()
+            {
+                return $make;
+            }
+        }
+        let $lanes = Scalar;
+        $make
+    }};
 }
 
 macro_rules! with_ring {
-    ($features:expr, $place:expr, |$ring:ident| $make:expr) => {{
-        let (features, place): (Features, RingPlace) = ($features, $place);
+    ($features:expr, $place:expr, $lanes:expr, |$ring:ident| $make:expr) => {{
+        let (features, place, lanes): (Features, RingPlace, _) = ($features, $place, $lanes);
         let (in_order, event) = (features.contains(Features::IN_ORDER), features.contains(Features::EVENT_IDX));
         if features.contains(Features::RING_PACKED) {
             // SAFETY: passed on from the caller.
-            let $ring = unsafe { PackedRing::<Scalar>::new(place.base, place.size, in_order, event) };
+            let mut $ring = unsafe { PackedRing::new(lanes, place.base, place.size, in_order, event) };
+            $ring.set_calls(false);
             Box::new($make)
         } else {
             // SAFETY: as above.
-            let $ring = unsafe { SplitRing::<Scalar>::new(place.base, place.size, in_order, event) };
+            let mut $ring = unsafe { SplitRing::new(lanes, place.base, place.size, in_order, event) };
+            $ring.set_calls(false);
             Box::new($make)
         }
     }};
@@ -196,10 +245,9 @@ pub unsafe fn rx(
     board: Arc<Board>,
     kick: Arc<Bell>,
 ) -> Box<dyn Rx> {
-    let mut queue: Box<dyn Rx> =
-        with_ring!(features, place, |ring| RxQueue::new(ring, source, features, options, board, kick));
-    queue.set_calls(false);
-    queue
+    in_lanes!(place.simd, |lanes| with_ring!(features, place, lanes, |ring| RxQueue::new(
+        ring, source, features, options, board, kick
+    )))
 }
 
 /// A transmit queue for what was negotiated, calls off.
@@ -207,7 +255,5 @@ pub unsafe fn rx(
 /// # Safety
 /// As [`rx`].
 pub unsafe fn tx(place: RingPlace, parts: TxParts) -> Box<dyn Tx> {
-    let mut queue: Box<dyn Tx> = with_ring!(parts.features, place, |ring| TxQueue::new(ring, parts));
-    queue.set_calls(false);
-    queue
+    in_lanes!(place.simd, |lanes| with_ring!(parts.features, place, lanes, |ring| TxQueue::new(ring, parts)))
 }

@@ -10,11 +10,13 @@ use std::sync::Arc;
 
 use super::header::{self, BadHeader};
 use super::stats::Board;
+use super::steps::{Receive, Refill, Room};
 use super::{Framing, SHORTEST_FRAME, vlan};
 use crate::buf::MbufRef;
 use crate::buf::mbuf::rearm;
 use crate::buf::source::{BULK, Source};
-use crate::ring::{Lie, OfferStep, Ring, STEP, Segment, Used};
+use crate::mem::lanes::{Job, Lanes};
+use crate::ring::{Lengths, Lie, Ring, STEP, Segment, Used};
 use crate::spec::net::NetHdr;
 use crate::spec::ring::DESC_F_WRITE;
 use crate::spec::virtio::Features;
@@ -55,21 +57,45 @@ pub struct RxQueue<R> {
     /// First words of the mbuf of a buffer with a header, and of one without.
     first: u64,
     rest: u64,
-    headroom: u16,
-    /// Bytes offered of each buffer.
-    room: u32,
-    /// Shortest used length of an ordinary frame.
-    shortest: u32,
+    room: Room,
     /// Whether frames may be taken in steps, and whether their headers must be looked at then.
     steps: bool,
     look: bool,
     options: RxOptions,
     /// Buffers offered at a time.
     bulk: u16,
-    linear: Option<(u64, u64)>,
     merge: Option<Merge>,
     board: Arc<Board>,
     kick: Arc<Bell>,
+}
+
+/// A burst, for [`Lanes::run`].
+struct Burst<'a, R> {
+    queue: &'a mut RxQueue<R>,
+    out: &'a mut [MaybeUninit<MbufRef>],
+}
+
+impl<R: Ring> Job for Burst<'_, R> {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run(self) -> usize {
+        self.queue.in_lanes(self.out)
+    }
+}
+
+/// A refill, for [`Lanes::run`].
+struct Fill<'a, R> {
+    queue: &'a mut RxQueue<R>,
+}
+
+impl<R: Ring> Job for Fill<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        self.queue.refill_in_lanes();
+    }
 }
 
 impl<R: Ring> RxQueue<R> {
@@ -89,15 +115,17 @@ impl<R: Ring> RxQueue<R> {
             framing,
             first: rearm(headroom + framing.hdr_len, options.port),
             rest: rearm(headroom, options.port),
-            headroom,
-            room: u32::from(buf_len.saturating_sub(headroom)),
-            shortest: u32::from(framing.hdr_len) + SHORTEST_FRAME,
+            room: Room {
+                linear: source.linear(),
+                headroom,
+                hdr_len: framing.hdr_len,
+                len: u32::from(buf_len.saturating_sub(headroom)),
+            },
             // With a hash in each header no frame is ordinary.
             steps: !features.contains(Features::HASH_REPORT) && !framing.own_descriptor,
             look: framing.mergeable || features.contains(Features::GUEST_CSUM),
             options,
             bulk: (ring.ledger().size() / 4).clamp(1, BULK as u16),
-            linear: source.linear(),
             merge: None,
             ring,
             source,
@@ -109,6 +137,11 @@ impl<R: Ring> RxQueue<R> {
     /// Receives up to as many frames as there are places; how many.
     #[inline]
     pub fn burst(&mut self, out: &mut [MaybeUninit<MbufRef>]) -> usize {
+        self.ring.lanes().run(Burst { queue: self, out })
+    }
+
+    #[inline(always)]
+    fn in_lanes(&mut self, out: &mut [MaybeUninit<MbufRef>]) -> usize {
         if self.board.is_broken() {
             return 0;
         }
@@ -117,7 +150,7 @@ impl<R: Ring> RxQueue<R> {
             self.board.set_broken(lie);
         }
         self.board.counters.packets.add(n as u64);
-        self.refill();
+        self.refill_in_lanes();
         n
     }
 
@@ -126,10 +159,11 @@ impl<R: Ring> RxQueue<R> {
     fn receive(&mut self, out: &mut [MaybeUninit<MbufRef>], n: &mut usize) -> Result<(), Lie> {
         let mut budget = MOST;
         loop {
-            while let Some(places) = out.get_mut(*n..).and_then(<[_]>::first_chunk_mut)
-                && self.receive_step(places)
+            // Twice, because steps end at the end of the ring.
+            while let Some(places) = out.get_mut(*n..)
+                && let steps @ 1.. = self.receive_steps(places.as_chunks_mut().0)
             {
-                *n += STEP;
+                *n += STEP * steps;
             }
             // Some of the next four are not there yet or not ordinary: one by one, then steps again.
             for _ in 0..STEP {
@@ -141,59 +175,32 @@ impl<R: Ring> RxQueue<R> {
         }
     }
 
-    /// Receives four ordinary frames, or none.
+    /// Receives ordinary frames by steps of four; how many steps.
     #[inline(always)]
-    fn receive_step(&mut self, places: &mut [MaybeUninit<MbufRef>; STEP]) -> bool {
-        if self.merge.is_some() || !self.steps {
-            return false;
+    fn receive_steps(&mut self, places: &mut [[MaybeUninit<MbufRef>; STEP]]) -> usize {
+        if places.is_empty() || self.merge.is_some() || !self.steps {
+            return 0;
         }
-        let Some(lens) = self.ring.used_step() else { return false };
-        let Some(cookies) = self.ring.ledger().tail_cookies() else { return false };
-        // SAFETY: the ring shows buffers that it is about to release.
-        let buffers = cookies.map(|c| unsafe { MbufRef::from_cookie(c) });
-        // All four before the answer: their headers are fetched at the same time.
-        let (longest, mut odd) = (self.room - self.shortest, false);
-        for len in lens {
-            // One comparison a length: too short wraps around to very long.
-            odd |= len.wrapping_sub(self.shortest) > longest;
-        }
-        if self.look {
-            for m in buffers {
-                odd |= !self.is_ordinary(m);
+        let lanes = self.ring.lanes();
+        let mut to = Receive {
+            lanes,
+            room: self.room,
+            rearm: self.first,
+            look: self.look.then(|| header::ordinary(self.framing.mergeable)),
+            bytes: lanes.splat(0),
+            places: &mut *places,
+        };
+        let n = self.ring.take_steps(to.places.len(), Lengths::Wanted, &mut to);
+        let bytes = to.bytes;
+        if n > 0 {
+            self.board.counters.bytes.add(lanes.array(bytes).iter().sum());
+            if self.options.vlan_strip || self.options.sort {
+                let frames = places.iter().take(n).flatten();
+                // SAFETY: the steps have written them.
+                frames.for_each(|m| self.finish(unsafe { m.assume_init() }));
             }
         }
-        if odd {
-            return false;
-        }
-        self.ring.consume_step();
-        let mut bytes = 0;
-        for k in 0..STEP {
-            let len = lens[k] - u32::from(self.framing.hdr_len);
-            buffers[k].receive(self.first, len);
-            places[k].write(buffers[k]);
-            bytes += u64::from(len);
-        }
-        self.board.counters.bytes.add(bytes);
-        if self.options.vlan_strip || self.options.sort {
-            buffers.iter().for_each(|m| self.finish(*m));
-        }
-        true
-    }
-
-    /// Where the device's header of an offered buffer is.
-    #[inline(always)]
-    fn header_of(&self, m: MbufRef) -> *mut u8 {
-        let begin = match self.linear {
-            Some((k, c)) => (m.as_ptr() as u64).wrapping_mul(k).wrapping_add(c) as *mut u8,
-            None => m.buf_addr().cast(),
-        };
-        begin.wrapping_add(usize::from(self.headroom))
-    }
-
-    #[inline(always)]
-    fn is_ordinary(&self, m: MbufRef) -> bool {
-        // SAFETY: the device wrote a header there, of 12 bytes when frames are merged; the buffer is ours again.
-        unsafe { header::is_ordinary(self.header_of(m), self.framing.mergeable) }
+        n
     }
 
     /// Receives one frame, whatever it is like.
@@ -206,9 +213,9 @@ impl<R: Ring> RxQueue<R> {
             let m = unsafe { MbufRef::from_cookie(cookie) };
             let len = match used {
                 Used::Bytes(len) => len,
-                Used::Whole => self.room,
+                Used::Whole => self.room.len,
             };
-            if len > self.room {
+            if len > self.room.len {
                 self.source.put(&[m]);
                 return Err(Lie::Length);
             }
@@ -232,7 +239,7 @@ impl<R: Ring> RxQueue<R> {
         let mut header = NetHdr { num_buffers: 1, ..NetHdr::default() };
         if len >= hdr_len {
             // SAFETY: the buffer has room for a header, and is ours again.
-            header = unsafe { header::read(self.header_of(m), usize::from(self.framing.hdr_len)) };
+            header = unsafe { header::read(self.room.begin(m) as *const u8, usize::from(self.framing.hdr_len)) };
         }
         let buffers = if self.framing.mergeable { header.num_buffers } else { 1 };
         if buffers == 0 || buffers > self.ring.ledger().size() {
@@ -281,8 +288,12 @@ impl<R: Ring> RxQueue<R> {
     }
 
     /// Offers free buffers to the device, and wakes it if it wants that.
-    #[inline]
     pub fn refill(&mut self) {
+        self.ring.lanes().run(Fill { queue: self });
+    }
+
+    #[inline(always)]
+    fn refill_in_lanes(&mut self) {
         let slots = self.bulk << u8::from(self.framing.own_descriptor);
         for _ in 0..REFILLS {
             if self.ring.ledger().free() < slots {
@@ -301,28 +312,17 @@ impl<R: Ring> RxQueue<R> {
     }
 
     /// Offers up to a bulk of buffers; how many.
-    #[inline]
+    #[inline(always)]
     fn offer_stock(&mut self) -> usize {
-        let (linear, headroom, room) = (self.linear, u64::from(self.headroom), self.room);
-        let addr = |m: MbufRef| match linear {
-            Some((k, c)) => (m.as_ptr() as u64).wrapping_mul(k).wrapping_add(c + headroom),
-            None => m.buf_addr() as u64 + headroom,
-        };
         let stock = self.source.stock(usize::from(self.bulk));
         let mut n = 0;
-        while let Some(&m) = stock.get(n) {
-            if let Some(step) = stock.get(n..).and_then(<[_]>::first_chunk::<STEP>)
-                && !self.framing.own_descriptor
-                && self.ring.offer_step(&OfferStep {
-                    addrs: step.map(addr),
-                    lens: [room; STEP],
-                    flags: DESC_F_WRITE,
-                    cookies: step.map(MbufRef::cookie),
-                    plain: true,
-                })
-            {
-                n += STEP;
-            } else if Self::offer_one(&mut self.ring, self.framing, addr(m), room, m) {
+        while let Some(rest @ [first, ..]) = stock.get(n..) {
+            let steps = if self.framing.own_descriptor { &[][..] } else { rest.as_chunks().0 };
+            let mut from = Refill { lanes: self.ring.lanes(), room: self.room, stock: steps };
+            let offered = self.ring.offer_steps(steps.len(), DESC_F_WRITE, &mut from);
+            if offered > 0 {
+                n += STEP * offered;
+            } else if Self::offer_one(&mut self.ring, self.framing, self.room, *first) {
                 n += 1;
             } else {
                 break;
@@ -332,14 +332,14 @@ impl<R: Ring> RxQueue<R> {
         n
     }
 
-    fn offer_one(ring: &mut R, framing: Framing, addr: u64, room: u32, m: MbufRef) -> bool {
-        let hdr_len = u32::from(framing.hdr_len);
+    fn offer_one(ring: &mut R, framing: Framing, room: Room, m: MbufRef) -> bool {
+        let (addr, hdr_len) = (room.begin(m), u32::from(room.hdr_len));
         let segment = |addr, len| Segment { addr, len, flags: DESC_F_WRITE };
         if framing.own_descriptor {
-            let chain = [segment(addr, hdr_len), segment(addr + u64::from(hdr_len), room - hdr_len)];
+            let chain = [segment(addr, hdr_len), segment(addr + u64::from(hdr_len), room.len - hdr_len)];
             ring.offer(&chain, m.cookie(), true)
         } else {
-            ring.offer(&[segment(addr, room)], m.cookie(), true)
+            ring.offer(&[segment(addr, room.len)], m.cookie(), true)
         }
     }
 

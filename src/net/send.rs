@@ -64,11 +64,13 @@ impl<R: Ring> TxQueue<R> {
         if self.ring.ledger().free() == 0 {
             return Sent::Full;
         }
-        let (len, plain) = (m.pkt_len(), self.oddity(m) == 0 && self.push);
+        let (len, plain, lent) = (m.pkt_len(), self.is_plain(m), self.ring.ledger().lent());
         let extra = self.extras.of(self.ring.ledger().next_id());
         match self.chain(m, extra).and_then(|chain| self.offer(&chain, extra, m, plain)) {
             Ok(Sent::Full) => return Sent::Full,
             Ok(Sent::Gone) => {
+                let slots = usize::from(self.ring.ledger().lent() - lent);
+                self.since_plain = if plain { 0 } else { self.since_plain.saturating_add(slots) };
                 self.board.counters.packets.add(1);
                 self.board.counters.bytes.add(u64::from(len));
                 if self.sort {

@@ -11,17 +11,16 @@ use arrayvec::ArrayVec;
 
 use super::send::Extras;
 use super::stats::Board;
-use super::{Framing, SHORTEST_FRAME, header};
+use super::steps::{Collect, Plain, Send};
+use super::{Framing, header};
 use crate::buf::MbufRef;
-use crate::buf::mbuf::flags;
 use crate::buf::source::{BULK, Source};
+use crate::mem::lanes::{Job, Lanes, Scalar};
 use crate::mem::reach::MapCell;
-use crate::ring::{Lie, OfferStep, Ring, STEP};
+use crate::ring::{Lengths, Lie, Ring, STEP};
 use crate::spec::virtio::Features;
 use crate::sys::eventfd::Bell;
 
-/// refcnt 1 and nb_segs 1, as they stand in an mbuf from refcnt on.
-const ONE_OWNER_ONE_SEGMENT: u32 = 1 | 1 << 16;
 /// Packets that one burst collects at most.
 const COLLECT: usize = 4 * BULK;
 
@@ -34,6 +33,36 @@ pub(super) enum Sent {
     Full,
 }
 
+/// A burst, for [`Lanes::run`].
+struct Burst<'a, R> {
+    queue: &'a mut TxQueue<R>,
+    packets: &'a [MbufRef],
+}
+
+impl<R: Ring> Job for Burst<'_, R> {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run(self) -> usize {
+        self.queue.in_lanes(self.packets)
+    }
+}
+
+/// A collection of completed packets, for [`Lanes::run`]: not every burst has one.
+struct Collection<'a, R> {
+    queue: &'a mut TxQueue<R>,
+    most: usize,
+}
+
+impl<R: Ring> Job for Collection<'_, R> {
+    type Output = Result<usize, Lie>;
+
+    #[inline(always)]
+    fn run(self) -> Result<usize, Lie> {
+        self.queue.collect_in_lanes(self.most)
+    }
+}
+
 /// A transmit queue.
 #[derive(Debug)]
 pub struct TxQueue<R> {
@@ -44,8 +73,12 @@ pub struct TxQueue<R> {
     pub(super) extras: Extras,
     pub(super) map: Arc<MapCell>,
     pub(super) board: Arc<Board>,
-    /// The `pool` field of plain packets.
-    home: u64,
+    /// What a packet must be to be plain.
+    pub(super) plain: Plain,
+    /// The last pool that could not become the home of plain packets.
+    refused: u64,
+    /// Slots offered since a plain packet was.
+    pub(super) since_plain: usize,
     /// Whether headers may be put into headroom.
     pub(super) push: bool,
     pub(super) sort: bool,
@@ -76,7 +109,9 @@ impl<R: Ring> TxQueue<R> {
         let framing = Framing::new(parts.features);
         Self {
             ring,
-            home: parts.source.home() as u64,
+            plain: Plain { home: parts.source.home() as u64, hdr_len: framing.hdr_len },
+            refused: 0,
+            since_plain: 0,
             source: parts.source,
             features: parts.features,
             framing,
@@ -93,6 +128,11 @@ impl<R: Ring> TxQueue<R> {
     /// caller's.
     #[inline]
     pub fn burst(&mut self, packets: &[MbufRef]) -> usize {
+        self.ring.lanes().run(Burst { queue: self, packets })
+    }
+
+    #[inline(always)]
+    fn in_lanes(&mut self, packets: &[MbufRef]) -> usize {
         if self.board.is_broken() {
             return 0;
         }
@@ -118,10 +158,10 @@ impl<R: Ring> TxQueue<R> {
     fn send(&mut self, packets: &[MbufRef]) -> usize {
         let mut n = 0;
         loop {
-            while let Some(step) = packets.get(n..).and_then(<[_]>::first_chunk)
-                && self.send_step(step)
+            while let Some(rest) = packets.get(n..)
+                && let steps @ 1.. = self.send_steps(rest.as_chunks().0)
             {
-                n += STEP;
+                n += STEP * steps;
             }
             // One of the next four is not plain, or there are not four: one by one, then steps again.
             for _ in 0..STEP {
@@ -144,61 +184,58 @@ impl<R: Ring> TxQueue<R> {
         }
     }
 
-    /// Sends four plain packets, or none.
+    /// Sends plain packets by steps of four; how many steps.
     #[inline(always)]
-    fn send_step(&mut self, step: &[MbufRef; STEP]) -> bool {
-        if self.ring.ledger().head_step().is_none() {
-            return false;
+    fn send_steps(&mut self, packets: &[[MbufRef; STEP]]) -> usize {
+        if packets.is_empty() || !self.push {
+            return 0;
         }
-        let lens = step.map(|m| u32::from(m.data_len()));
-        let mut odd = 0;
-        for m in step {
-            odd |= self.oddity(*m);
-        }
-        if odd != 0 || !self.push {
-            return false;
-        }
-        let headers = step.map(|m| m.data().wrapping_sub(usize::from(self.framing.hdr_len)));
-        for header in headers {
-            // SAFETY: `oddity` has seen that the headroom has room for it, and the packet is ours.
-            unsafe { header::write_zero(header, self.framing.hdr_len) };
-        }
-        let offered = self.ring.offer_step(&OfferStep {
-            addrs: headers.map(|h| h as u64),
-            lens: lens.map(|len| len + u32::from(self.framing.hdr_len)),
-            flags: 0,
-            cookies: step.map(MbufRef::cookie),
-            plain: true,
-        });
-        if offered {
-            self.board.counters.packets.add(STEP as u64);
-            self.board.counters.bytes.add(lens.iter().map(|len| u64::from(*len)).sum());
+        let lanes = self.ring.lanes();
+        let mut from = Send { lanes, plain: self.plain, packets, bytes: lanes.splat(0) };
+        let n = self.ring.offer_steps(packets.len(), 0, &mut from);
+        let bytes = from.bytes;
+        if n > 0 {
+            self.since_plain = 0;
+            self.board.counters.packets.add((STEP * n) as u64);
+            self.board.counters.bytes.add(lanes.array(bytes).iter().sum());
             if self.sort {
-                step.iter().for_each(|m| self.board.counters.sort(*m));
+                packets.iter().take(n).flatten().for_each(|m| self.board.counters.sort(*m));
             }
         }
-        offered
+        n
     }
 
-    /// Zero if a packet is plain: one owner, one segment, its own data, of our pool, room for the header, no runt,
-    /// nothing asked. Without branches, for four at once.
-    #[inline(always)]
-    pub(super) fn oddity(&self, m: MbufRef) -> u64 {
-        let word = m.rearm_word();
-        let owners_and_segments = u64::from((word >> 16) as u32 ^ ONE_OWNER_ONE_SEGMENT);
-        let asked = m.ol_flags() & (flags::TX_WORK | flags::BORROWED);
-        let pool = m.pool() as u64 ^ self.home;
-        let length = u64::from(m.pkt_len() ^ u32::from(m.data_len()));
-        // Bit 31 where the difference is negative; bit 0 where the header would not be aligned to its fields.
-        let headroom = (word as u16 as u32).wrapping_sub(u32::from(self.framing.hdr_len)) & 1 << 31;
-        let runt = u32::from(m.data_len()).wrapping_sub(SHORTEST_FRAME) & 1 << 31;
-        let unaligned = m.data() as u64 & 1;
-        owners_and_segments | asked | pool | length | u64::from(headroom | runt) | unaligned
+    /// Whether a packet may be offered as plain. One of another pool may make that pool the home of plain packets,
+    /// where the source allows it.
+    pub(super) fn is_plain(&mut self, m: MbufRef) -> bool {
+        let pool = m.pool() as u64;
+        if pool != self.plain.home && self.source.adapts() {
+            self.move_home(pool);
+        }
+        self.push && !Scalar.any(self.plain.look(Scalar, &[m; STEP]).odd)
+    }
+
+    /// Makes a pool the home of plain packets, if the source accepts it and no plain packet of the former home is
+    /// under way: what was sent as plain goes back to the home all together.
+    #[cold]
+    fn move_home(&mut self, pool: u64) {
+        let under_way = usize::from(self.ring.ledger().lent()) > self.since_plain;
+        if under_way || pool == self.refused {
+            return;
+        }
+        match self.source.accepts(pool) {
+            true => self.plain.home = pool,
+            false => self.refused = pool,
+        }
     }
 
     /// Takes completed packets back, about `most` of them; how many.
-    #[inline]
     fn collect(&mut self, most: usize) -> Result<usize, Lie> {
+        self.ring.lanes().run(Collection { queue: self, most })
+    }
+
+    #[inline(always)]
+    fn collect_in_lanes(&mut self, most: usize) -> Result<usize, Lie> {
         let collected = self.ring.poll().and_then(|()| self.collect_used(most));
         if let Err(lie) = collected {
             self.board.set_broken(lie);
@@ -218,15 +255,9 @@ impl<R: Ring> TxQueue<R> {
                 self.source.put(&plain);
                 plain.clear();
             }
-            let ledger = self.ring.ledger();
-            let step = ledger.tail_cookies().filter(|_| ledger.tail_step_is_plain());
-            if let Some(cookies) = step
-                && self.ring.take_step()
-            {
-                // There is room for a step, which was seen to above.
-                // SAFETY: the ring has just released them.
-                let _ = plain.try_extend_from_slice(&cookies.map(|c| unsafe { MbufRef::from_cookie(c) }));
-                n += STEP;
+            let steps = self.collect_steps(&mut plain);
+            if steps > 0 {
+                n += STEP * steps;
                 continue;
             }
             match self.ring.take() {
@@ -243,6 +274,14 @@ impl<R: Ring> TxQueue<R> {
         };
         self.source.put(&plain);
         result
+    }
+
+    /// Takes completed plain packets back by steps of four, as far as there is room; how many steps.
+    #[inline(always)]
+    fn collect_steps(&mut self, plain: &mut ArrayVec<MbufRef, BULK>) -> usize {
+        let room = plain.remaining_capacity() / STEP;
+        let mut to = Collect { lanes: self.ring.lanes(), plain };
+        self.ring.take_steps(room, Lengths::Ignored, &mut to)
     }
 
     /// Gives completed packets back now, up to about `most`; how many. Also what the queue keeps near, so that

@@ -15,6 +15,29 @@ const PLAIN: u16 = 1 << 15;
 /// Longest chain.
 pub const MAX_SPAN: u16 = 1 << 14;
 
+/// What stands at a step of plain chains of one slot each.
+pub const PLAIN_STEP: [u16; STEP] = [1 | PLAIN; STEP];
+
+/// Slots from `head` on, by steps: rows of equal length.
+pub struct HeadSteps<'a> {
+    /// What the steps travel under.
+    pub ids: &'a [[u16; STEP]],
+    /// To be set to [`PLAIN_STEP`] where something is lent.
+    pub spans: &'a mut [[u16; STEP]],
+    /// To be set to what is lent.
+    pub cookies: &'a mut [[Cookie; STEP]],
+}
+
+/// Slots from `tail` on, by steps: rows of equal length.
+pub struct TailSteps<'a> {
+    /// What the steps travel under.
+    pub ids: &'a [[u16; STEP]],
+    /// [`PLAIN_STEP`] where all four are plain chains of one slot.
+    pub spans: &'a [[u16; STEP]],
+    /// What is lent there.
+    pub cookies: &'a [[Cookie; STEP]],
+}
+
 /// The record of one ring.
 #[derive(Debug)]
 pub struct Ledger {
@@ -105,63 +128,76 @@ impl Ledger {
         self.ids.get(usize::from(slot)).copied().unwrap_or(0)
     }
 
-    fn step<T: Copy>(row: &[T], from: u16) -> Option<[T; STEP]> {
-        let from = usize::from(from);
-        row.get(from..from + STEP)?.try_into().ok()
+    /// A row from slot `from` on, as `n` steps.
+    ///
+    /// # Safety
+    /// The row has the size of the ring, and `from + n * STEP` is not beyond it.
+    #[inline(always)]
+    unsafe fn steps<T>(row: &[T], from: usize, n: usize) -> &[[T; STEP]] {
+        // SAFETY: inside the row, by the caller.
+        unsafe { row.get_unchecked(from..from + STEP * n).as_chunks_unchecked() }
     }
 
-    /// The ids of the next step to offer, if it fits and does not cross the end.
+    /// As [`steps`](Self::steps).
+    ///
+    /// # Safety
+    /// As there.
     #[inline(always)]
-    pub fn head_step(&self) -> Option<[u16; STEP]> {
-        if self.free() < STEP as u16 { None } else { Self::step(&self.ids, self.head) }
+    unsafe fn steps_mut<T>(row: &mut [T], from: usize, n: usize) -> &mut [[T; STEP]] {
+        // SAFETY: inside the row, by the caller.
+        unsafe { row.get_unchecked_mut(from..from + STEP * n).as_chunks_unchecked_mut() }
     }
 
-    /// Lends the step that [`head_step`](Self::head_step) showed.
+    /// Steps that can be offered, `most` at most, and do not cross the end.
     #[inline(always)]
-    pub fn lend_step(&mut self, cookies: &[Cookie; STEP], plain: bool) {
+    pub fn head_steps(&mut self, most: usize) -> HeadSteps<'_> {
         let from = usize::from(self.head);
-        let range = from..from + STEP;
-        if let (Some(c), Some(s)) = (self.cookies.get_mut(range.clone()), self.spans.get_mut(range)) {
-            c.copy_from_slice(cookies);
-            s.copy_from_slice(&[if plain { 1 | PLAIN } else { 1 }; STEP]);
-            self.head = self.after(self.head, STEP as u16);
-            self.lent += STEP as u16;
+        let n = most.min(usize::from(self.free()).min(self.ids.len() - from) / STEP);
+        // SAFETY: all rows have the size of the ring; `from` is below it, and `n` steps end before it.
+        unsafe {
+            HeadSteps {
+                ids: Self::steps(&self.ids, from, n),
+                spans: Self::steps_mut(&mut self.spans, from, n),
+                cookies: Self::steps_mut(&mut self.cookies, from, n),
+            }
         }
     }
 
-    /// The ids of the oldest step, if all four are chains of one slot and it does not cross the end.
+    /// Lends the first `n` of the steps that [`head_steps`](Self::head_steps) showed, whose records are filled in.
     #[inline(always)]
-    pub fn tail_step(&self) -> Option<[u16; STEP]> {
-        let spans = Self::step(&self.spans, self.tail)?;
-        if self.lent < STEP as u16 || spans.map(|s| s & !PLAIN) != [1; STEP] {
-            return None;
+    pub fn lend_steps(&mut self, n: usize) {
+        let slots = (STEP * n) as u16;
+        self.head = self.after(self.head, slots);
+        self.lent += slots;
+    }
+
+    /// Steps that are lent, `most` at most, from the oldest on, and do not cross the end.
+    #[inline(always)]
+    pub fn tail_steps(&self, most: usize) -> TailSteps<'_> {
+        let from = usize::from(self.tail);
+        let n = most.min(usize::from(self.lent).min(self.ids.len() - from) / STEP);
+        // SAFETY: as in `head_steps`.
+        unsafe {
+            TailSteps {
+                ids: Self::steps(&self.ids, from, n),
+                spans: Self::steps(&self.spans, from, n),
+                cookies: Self::steps(&self.cookies, from, n),
+            }
         }
-        Self::step(&self.ids, self.tail)
     }
 
-    /// Whether the oldest step consists of plain chains of one slot.
+    /// Takes the `n` oldest steps back.
     #[inline(always)]
-    pub fn tail_step_is_plain(&self) -> bool {
-        Self::step(&self.spans, self.tail) == Some([1 | PLAIN; STEP])
-    }
-
-    /// The cookies of the oldest step.
-    #[inline(always)]
-    pub fn tail_cookies(&self) -> Option<[Cookie; STEP]> {
-        Self::step(&self.cookies, self.tail)
+    pub fn release_steps(&mut self, n: usize) {
+        let slots = (STEP * n) as u16;
+        self.tail = self.after(self.tail, slots);
+        self.lent -= slots;
     }
 
     /// The cookies of `n` slots from `slot` on, as far as they do not cross the end.
     #[inline(always)]
     pub fn cookies(&self, slot: u16, n: u16) -> &[Cookie] {
         self.cookies.get(usize::from(slot)..usize::from(slot) + usize::from(n)).unwrap_or(&[])
-    }
-
-    /// Takes the oldest step back.
-    #[inline(always)]
-    pub fn release_step(&mut self) {
-        self.tail = self.after(self.tail, STEP as u16);
-        self.lent -= STEP as u16;
     }
 
     /// Lends a chain of `span` slots from `head` on; the caller has seen that they are free. `plain` comes back with

@@ -2,9 +2,8 @@
 //!
 //! A ring is a few verbs, each for a step of [`STEP`] buffers or for one chain: *offer* buffers to the device,
 //! *publish* them, *poll* for what it has used, *take* that back. [`split`] and [`packed`] are two layouts of the
-//! same verbs; [`lanes`] is how a step is carried out; [`ledger`] is what we believe.
+//! same verbs; [`ledger`] is what we believe. A step of [`STEP`] buffers is computed in [`lanes`](crate::mem::lanes).
 
-pub mod lanes;
 pub mod ledger;
 pub mod packed;
 mod run;
@@ -14,8 +13,8 @@ use std::ffi::c_void;
 
 use ledger::Ledger;
 
-/// Buffers that a step offers or takes at once.
-pub const STEP: usize = 4;
+use crate::mem::lanes::Lanes;
+pub use crate::mem::lanes::STEP;
 
 /// What the owner of a buffer wants back with it. The ring carries it and never looks behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,25 +61,21 @@ pub enum Lie {
     NumBuffers,
 }
 
-/// A place to watch without touching the ring: nothing more has been used as long as the value there, masked, is
-/// (`while_equal`), or is not, this one.
-#[derive(Clone, Copy, Debug)]
-#[allow(missing_docs, reason = "named in the sentence above")]
-pub struct Monitor {
-    pub addr: *const u16,
-    pub mask: u16,
-    pub value: u16,
-    pub while_equal: bool,
-}
-
 /// The driver's side of one virtqueue.
 pub trait Ring {
+    /// What steps are computed with.
+    type Lanes: Lanes;
+
+    /// The lanes.
+    fn lanes(&self) -> Self::Lanes;
+
     /// What is lent, and under which id.
     fn ledger(&self) -> &Ledger;
 
-    /// Offers [`STEP`] single buffers, each of one descriptor. False, and nothing done, where the step does not fit:
-    /// too few free slots, the end of the ring, or ids out of order.
-    fn offer_step(&mut self, step: &OfferStep) -> bool;
+    /// Offers single buffers of one descriptor each, `most` steps of [`STEP`] at most, with these descriptor flags
+    /// (`DESC_F_WRITE` or 0), and as plain ones (see [`ledger`]); how many steps. Ends also where a step does not fit:
+    /// too few free slots, the end of the ring, ids out of order.
+    fn offer_steps(&mut self, most: usize, flags: u16, from: &mut impl Offers<Quad<Self>>) -> usize;
 
     /// Offers one chain of one or more segments. False when the free slots are too few.
     fn offer(&mut self, chain: &[Segment], cookie: Cookie, plain: bool) -> bool;
@@ -91,15 +86,10 @@ pub trait Ring {
     /// Looks how far the device is. Once a burst, before anything is taken.
     fn poll(&mut self) -> Result<(), Lie>;
 
-    /// The bytes used of the [`STEP`] oldest buffers, if all of them are used, in order and of one slot each.
-    /// Looks only: [`consume_step`](Self::consume_step) takes them.
-    fn used_step(&self) -> Option<[u32; STEP]>;
-
-    /// Takes the step that [`used_step`](Self::used_step) showed.
-    fn consume_step(&mut self);
-
-    /// Takes the [`STEP`] oldest buffers whose used bytes do not matter (transmit). False: nothing taken.
-    fn take_step(&mut self) -> bool;
+    /// Takes the oldest buffers by steps of [`STEP`], `most` at most, as long as all four are plain, of one slot each,
+    /// used, in order, and accepted; how many steps. With `Lengths::Ignored` (transmit) what is given as the bytes
+    /// used means nothing, and steps are taken also where an in-order device does not say it.
+    fn take_steps(&mut self, most: usize, lengths: Lengths, to: &mut impl Takes<Quad<Self>>) -> usize;
 
     /// Takes one used chain, whichever it is: afterwards it is the one that was the oldest in the ledger.
     fn take(&mut self) -> Result<Option<(Cookie, Used, bool)>, Lie>;
@@ -110,13 +100,13 @@ pub trait Ring {
     /// Whether something is used, without taking it.
     fn has_used(&self) -> bool;
 
-    /// Slots that the device has used and nobody has taken.
+    /// Descriptors that are used and not taken, as far as can be seen without taking them.
     fn used_count(&self) -> u16;
 
-    /// Whether the slot so many places behind the oldest that is lent is used.
-    fn is_used(&self, n: u16) -> bool;
+    /// Whether the slot `offset` after the oldest lent one is used, not taking it; none when it is not lent.
+    fn is_used(&self, offset: u16) -> Option<bool>;
 
-    /// What to watch for the next that is used.
+    /// What to watch for the next used buffer.
     fn monitor(&self) -> Monitor;
 
     /// Asks the device to call when it has used the next buffer, or not to.
@@ -129,19 +119,71 @@ pub trait Ring {
     fn untouched(&self, base: u32) -> Option<u16>;
 }
 
+/// Four words, in the lanes of a ring.
+pub type Quad<R> = <<R as Ring>::Lanes as Lanes>::Quad;
+
+/// Where steps that are offered come from. A trait and not a closure, because its function must be inlined always:
+/// only inside of [`Lanes::run`] is it compiled for the lanes.
+pub trait Offers<Q> {
+    /// The next four buffers, or none.
+    ///
+    /// # Safety
+    /// It is called for `k` = 0, 1, 2, ... in turn, less than the steps that were asked for.
+    unsafe fn step(&mut self, k: usize) -> Option<OfferStep<Q>>;
+}
+
+/// Where steps that are taken go to; see [`Offers`].
+pub trait Takes<Q> {
+    /// Accepts four buffers, or not: then nothing of them is taken.
+    ///
+    /// # Safety
+    /// As [`Offers::step`].
+    unsafe fn step(&mut self, k: usize, used: UsedStep<'_, Q>) -> bool;
+}
+
 /// [`STEP`] buffers to be offered.
 #[derive(Clone, Copy, Debug)]
-pub struct OfferStep {
+pub struct OfferStep<Q> {
     /// Device addresses.
-    pub addrs: [u64; STEP],
-    /// Bytes.
-    pub lens: [u32; STEP],
-    /// `DESC_F_WRITE` or 0.
-    pub flags: u16,
-    /// What comes back with them.
-    pub cookies: [Cookie; STEP],
-    /// The owner's mark, see [`ledger`].
-    pub plain: bool,
+    pub addrs: Q,
+    /// Bytes of each, below 2^32.
+    pub lens: Q,
+    /// What comes back with them: [`Cookie`]s.
+    pub cookies: Q,
+}
+
+/// [`STEP`] buffers that may be taken.
+#[derive(Clone, Copy, Debug)]
+pub struct UsedStep<'a, Q> {
+    /// What they were lent with.
+    pub cookies: &'a [Cookie; STEP],
+    /// Bytes used of each, below 2^32.
+    pub lens: Q,
+    /// Zero if all four are used, in order. The step must not be accepted otherwise.
+    pub miss: Q,
+}
+
+/// Whether the bytes used matter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lengths {
+    /// They do (receive).
+    Wanted,
+    /// They do not (transmit).
+    Ignored,
+}
+
+/// Shared memory to be watched (UMWAIT): nothing more is used as long as the masked word at `addr` equals `value`, or,
+/// the other way round, as long as it does not.
+#[derive(Clone, Copy, Debug)]
+pub struct Monitor {
+    /// The word.
+    pub addr: u64,
+    /// The bits that count.
+    pub mask: u16,
+    /// What they are compared with.
+    pub value: u16,
+    /// Whether equality means that nothing has changed.
+    pub while_equal: bool,
 }
 
 /// The rule by which both sides decide on a notification (2.7.7.1, 2.7.10): has `event` been passed on the way

@@ -3,25 +3,18 @@
 //! Slot = position in the descriptor ring. The device uses slots in turn and says in each which buffer it means;
 //! a chain of n descriptors takes n slots of which it writes the first.
 
-use std::marker::PhantomData;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::fence;
 
-use super::lanes::Lanes;
-use super::ledger::Ledger;
+use super::ledger::{Ledger, PLAIN_STEP};
 use super::run::Run;
-use super::{Cookie, Lie, Monitor, OfferStep, Ring, STEP, Segment, Used, need_event};
+use super::{Cookie, Lengths, Lie, Monitor, Offers, Ring, STEP, Segment, Takes, Used, UsedStep, need_event};
+use crate::mem::lanes::Lanes;
 use crate::mem::shared::{Row, Shared};
 use crate::spec::ring::{DESC_F_AVAIL, DESC_F_NEXT, DESC_F_USED, EVENT_DESC, EVENT_DISABLE, EVENT_ENABLE, QueueLayout};
 
 /// The bits of a descriptor's second word (len, id, flags) that say whether it is the used one that we expect.
-pub const META_USED_MASK: u64 = ((DESC_F_AVAIL | DESC_F_USED) as u64) << 48 | 0xffff << 32;
-
-/// What those bits are when this id is used in the lap whose used flags are these.
-#[inline(always)]
-pub const fn used_pattern(id: u16, flags: u16) -> u64 {
-    (flags as u64) << 48 | (id as u64) << 32
-}
+const META_USED_MASK: u64 = ((DESC_F_AVAIL | DESC_F_USED) as u64) << 48 | 0xffff << 32;
 
 /// `off_wrap` of the event suppression structures: the wrap counter.
 const OFF_WRAP: u16 = 1 << 15;
@@ -43,7 +36,7 @@ pub struct PackedRing<L> {
     run: Run,
     in_order: bool,
     event_idx: bool,
-    lanes: PhantomData<L>,
+    lanes: L,
 }
 
 impl<L: Lanes> PackedRing<L> {
@@ -51,7 +44,7 @@ impl<L: Lanes> PackedRing<L> {
     ///
     /// # Safety
     /// As [`SplitRing::new`](super::split::SplitRing::new), with `QueueLayout::packed(size)`.
-    pub unsafe fn new(base: *mut u8, size: u16, in_order: bool, event_idx: bool) -> Self {
+    pub unsafe fn new(lanes: L, base: *mut u8, size: u16, in_order: bool, event_idx: bool) -> Self {
         let layout = QueueLayout::packed(size);
         // SAFETY: all parts lie inside the layout, which is mapped, and are aligned by it.
         unsafe {
@@ -67,7 +60,7 @@ impl<L: Lanes> PackedRing<L> {
                 run: Run::default(),
                 in_order,
                 event_idx,
-                lanes: PhantomData,
+                lanes,
             }
         }
     }
@@ -119,19 +112,40 @@ impl<L: Lanes> PackedRing<L> {
 }
 
 impl<L: Lanes> Ring for PackedRing<L> {
+    type Lanes = L;
+
+    #[inline(always)]
+    fn lanes(&self) -> L {
+        self.lanes
+    }
+
     fn ledger(&self) -> &Ledger {
         &self.ledger
     }
 
     #[inline(always)]
-    fn offer_step(&mut self, step: &OfferStep) -> bool {
-        let Some(ids) = self.ledger.head_step() else { return false };
-        let before = self.ledger.head();
-        let Some(words) = self.desc.window(2 * usize::from(before)) else { return false };
-        L::offer_packed(words, ids, self.avail, step);
-        self.ledger.lend_step(&step.cookies, step.plain);
-        self.offered(before, STEP as u16);
-        true
+    fn offer_steps(&mut self, most: usize, flags: u16, from: &mut impl Offers<L::Quad>) -> usize {
+        let (lanes, before) = (self.lanes, self.ledger.head());
+        let flags = lanes.splat(u64::from(self.avail | flags) << 48);
+        let steps = self.ledger.head_steps(most);
+        let Some(desc) = self.desc.run(2 * usize::from(before), 2 * STEP * steps.ids.len()) else { return 0 };
+        let mut n = 0;
+        for ((ids, span), cookies) in steps.ids.iter().zip(steps.spans).zip(steps.cookies) {
+            // SAFETY: `n` counts the steps, of which there are `most` at most.
+            let Some(step) = (unsafe { from.step(n) }) else { break };
+            let metas = lanes.or(lanes.or(step.lens, lanes.shl::<32>(lanes.widen(ids))), flags);
+            // [avail] pairs with the device's acquire of the flags.
+            // SAFETY: a step of descriptors of the run, whose length was checked; the cookies are as many words.
+            unsafe {
+                lanes.store_pairs(desc.add(2 * STEP * n), step.addrs, metas);
+                lanes.store(cookies.as_mut_ptr().cast(), step.cookies);
+            }
+            *span = PLAIN_STEP;
+            n += 1;
+        }
+        self.ledger.lend_steps(n);
+        self.offered(before, (STEP * n) as u16);
+        n
     }
 
     fn offer(&mut self, chain: &[Segment], cookie: Cookie, plain: bool) -> bool {
@@ -174,28 +188,41 @@ impl<L: Lanes> Ring for PackedRing<L> {
     }
 
     #[inline(always)]
-    fn used_step(&self) -> Option<[u32; STEP]> {
-        if self.run.is_on() {
-            return None;
+    fn take_steps(&mut self, most: usize, lengths: Lengths, to: &mut impl Takes<L::Quad>) -> usize {
+        let (lanes, before, in_batch) = (self.lanes, self.ledger.tail(), self.run.is_on());
+        let most = match (in_batch, lengths) {
+            (false, _) => most,
+            (true, Lengths::Ignored) => most.min(self.run.steps()),
+            (true, Lengths::Wanted) => return 0,
+        };
+        let steps = self.ledger.tail_steps(most);
+        let Some(desc) = self.desc.run(2 * usize::from(before), 2 * STEP * steps.ids.len()) else { return 0 };
+        let pattern = lanes.splat(u64::from(self.used) << 48);
+        // The slots of a batch say nothing, but for its first.
+        let mask = lanes.splat(if in_batch { 0 } else { META_USED_MASK });
+        let mut n = 0;
+        for ((ids, spans), cookies) in steps.ids.iter().zip(steps.spans).zip(steps.cookies) {
+            if *spans != PLAIN_STEP {
+                break;
+            }
+            // [used] pairs with the device's release of the flags: length, id and frame are there.
+            // SAFETY: a step of descriptors of the run, whose length was checked.
+            let metas = unsafe { lanes.load_seconds(desc.add(2 * STEP * n)) };
+            let expected = lanes.or(lanes.shl::<32>(lanes.widen(ids)), pattern);
+            let miss = lanes.and(lanes.xor(metas, expected), mask);
+            let used = UsedStep { cookies, lens: lanes.and(metas, lanes.splat(u32::MAX.into())), miss };
+            // SAFETY: `n` counts the steps, of which there are `most` at most.
+            if !unsafe { to.step(n, used) } {
+                break;
+            }
+            n += 1;
         }
-        let words = self.desc.window(2 * usize::from(self.ledger.tail()))?;
-        L::used_packed(words, self.ledger.tail_step()?, self.used)
-    }
-
-    #[inline(always)]
-    fn consume_step(&mut self) {
-        let before = self.ledger.tail();
-        self.ledger.release_step();
-        self.taken(before, STEP as u16);
-    }
-
-    #[inline(always)]
-    fn take_step(&mut self) -> bool {
-        let used = if self.run.is_on() { self.run.next_step(&self.ledger) } else { self.used_step().is_some() };
-        if used {
-            self.consume_step();
+        self.ledger.release_steps(n);
+        self.taken(before, (STEP * n) as u16);
+        if in_batch {
+            self.run.skip(n);
         }
-        used
+        n
     }
 
     fn take(&mut self) -> Result<Option<(Cookie, Used, bool)>, Lie> {
@@ -234,19 +261,23 @@ impl<L: Lanes> Ring for PackedRing<L> {
     }
 
     fn used_count(&self) -> u16 {
-        (0..self.ledger.lent()).take_while(|&n| self.is_used(n)).count() as u16
+        (0..self.ledger.lent()).take_while(|&k| self.is_used(k) == Some(true)).count() as u16
     }
 
-    fn is_used(&self, n: u16) -> bool {
-        let slot = self.ledger.after(self.ledger.tail(), n.min(self.ledger.size()));
-        let lap = if slot < self.ledger.tail() { DESC_F_AVAIL | DESC_F_USED } else { 0 };
+    fn is_used(&self, offset: u16) -> Option<bool> {
+        if offset >= self.ledger.lent() {
+            return None;
+        }
+        let slot = self.ledger.after(self.ledger.tail(), offset);
+        let lap = if slot < self.ledger.tail() { self.used ^ (DESC_F_AVAIL | DESC_F_USED) } else { self.used };
         let meta = self.meta(slot).map_or(0, |m| m.load(Acquire));
-        n < self.ledger.lent() && (meta >> 48) as u16 & (DESC_F_AVAIL | DESC_F_USED) == self.used ^ lap
+        Some((meta >> 48) as u16 & (DESC_F_AVAIL | DESC_F_USED) == lap)
     }
 
     fn monitor(&self) -> Monitor {
-        let flags = self.meta(self.ledger.tail()).map_or(0, |m| m.addr() + 6);
-        Monitor { addr: flags as *const u16, mask: DESC_F_AVAIL | DESC_F_USED, value: self.used, while_equal: false }
+        // The flags are the upper quarter of the descriptor.
+        let addr = self.meta(self.ledger.tail()).map_or(0, |m| m.addr() + 6);
+        Monitor { addr, mask: DESC_F_AVAIL | DESC_F_USED, value: self.used, while_equal: false }
     }
 
     fn set_calls(&mut self, on: bool) {

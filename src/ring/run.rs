@@ -42,11 +42,15 @@ impl Run {
         Ok(Used::Whole)
     }
 
-    /// Whether the oldest step lies in the batch, before the buffer that was named; if so, it is counted as taken.
+    /// Steps that lie in the batch before the buffer that was named.
     #[inline(always)]
-    pub fn next_step(&mut self, ledger: &Ledger) -> bool {
-        let inside = self.slots >= STEP as u16 && ledger.tail_step().is_some();
-        self.slots -= if inside { STEP as u16 } else { 0 };
-        inside
+    pub fn steps(&self) -> usize {
+        usize::from(self.slots) / STEP
+    }
+
+    /// So many of them have been taken.
+    #[inline(always)]
+    pub fn skip(&mut self, steps: usize) {
+        self.slots -= (STEP * steps) as u16;
     }
 }

@@ -4,14 +4,13 @@
 //! ledger has there. The available ring is written only where it would change: with single buffers used in order
 //! it is written once, in the first lap, and never again.
 
-use std::marker::PhantomData;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::fence;
 
-use super::lanes::Lanes;
-use super::ledger::Ledger;
+use super::ledger::{Ledger, PLAIN_STEP};
 use super::run::Run;
-use super::{Cookie, Lie, Monitor, OfferStep, Ring, STEP, Segment, Used, need_event};
+use super::{Cookie, Lengths, Lie, Monitor, Offers, Ring, STEP, Segment, Takes, Used, UsedStep, need_event};
+use crate::mem::lanes::Lanes;
 use crate::mem::shared::{Row, Shared};
 use crate::spec::ring::{AVAIL_F_NO_INTERRUPT, DESC_F_NEXT, QueueLayout, USED_F_NO_NOTIFY};
 
@@ -43,7 +42,7 @@ pub struct SplitRing<L> {
     run: Run,
     in_order: bool,
     event_idx: bool,
-    lanes: PhantomData<L>,
+    lanes: L,
 }
 
 impl<L: Lanes> SplitRing<L> {
@@ -52,7 +51,7 @@ impl<L: Lanes> SplitRing<L> {
     /// # Safety
     /// `base` is aligned to 64 and `QueueLayout::split(size).bytes` are mapped there as long as the ring lives;
     /// nothing but this ring and the device uses them.
-    pub unsafe fn new(base: *mut u8, size: u16, in_order: bool, event_idx: bool) -> Self {
+    pub unsafe fn new(lanes: L, base: *mut u8, size: u16, in_order: bool, event_idx: bool) -> Self {
         let layout = QueueLayout::split(size);
         let n = usize::from(size);
         // SAFETY: all parts lie inside the layout, which is mapped, and are aligned by it.
@@ -78,7 +77,7 @@ impl<L: Lanes> SplitRing<L> {
                 run: Run::default(),
                 in_order,
                 event_idx,
-                lanes: PhantomData,
+                lanes,
             }
         }
     }
@@ -95,12 +94,12 @@ impl<L: Lanes> SplitRing<L> {
         }
     }
 
-    /// The same for a step, where the ring does not end inside it.
+    /// Puts the heads of steps of single buffers into the available ring, from position `at` on.
     #[inline(always)]
-    fn announce_step(&mut self, at: u16, ids: [u16; STEP]) {
-        let slot = usize::from(at & self.mask);
-        if self.written.get(slot..slot + STEP).is_none_or(|written| written != ids) {
-            (0..STEP).for_each(|k| self.announce(at.wrapping_add(k as u16), ids[k]));
+    fn announce_steps(&mut self, at: u16, slot: usize, steps: usize) {
+        for k in 0..STEP * steps {
+            let id = self.ledger.id((slot + k) as u16);
+            self.announce(at.wrapping_add(k as u16), id);
         }
     }
 
@@ -120,22 +119,66 @@ impl<L: Lanes> SplitRing<L> {
     }
 }
 
+/// The ids of the step at a slot, as long as the device keeps the order.
+#[inline(always)]
+fn in_place(slot: usize) -> [u16; STEP] {
+    let first = slot as u16;
+    [first, first.wrapping_add(1), first.wrapping_add(2), first.wrapping_add(3)]
+}
+
+/// Four ids as a word, to be compared at once.
+#[inline(always)]
+fn word(ids: &[u16; STEP]) -> u64 {
+    zerocopy::transmute!(*ids)
+}
+
 impl<L: Lanes> Ring for SplitRing<L> {
+    type Lanes = L;
+
+    #[inline(always)]
+    fn lanes(&self) -> L {
+        self.lanes
+    }
+
     fn ledger(&self) -> &Ledger {
         &self.ledger
     }
 
     #[inline(always)]
-    fn offer_step(&mut self, step: &OfferStep) -> bool {
-        let Some(ids) = self.ledger.head_step() else { return false };
-        let first = ids[0];
-        let in_a_row = ids == std::array::from_fn(|k| first.wrapping_add(k as u16));
-        let Some(words) = self.desc.window(2 * usize::from(first)).filter(|_| in_a_row) else { return false };
-        L::offer_split(words, step);
-        self.announce_step(self.offered, ids);
-        self.ledger.lend_step(&step.cookies, step.plain);
-        self.offered = self.offered.wrapping_add(STEP as u16);
-        true
+    fn offer_steps(&mut self, most: usize, flags: u16, from: &mut impl Offers<L::Quad>) -> usize {
+        let (lanes, slot) = (self.lanes, usize::from(self.ledger.head()));
+        let at = usize::from(self.offered & self.mask);
+        // Neither the descriptors nor the available ring end inside.
+        let room = (self.written.len() - at) / STEP;
+        let steps = self.ledger.head_steps(most.min(room));
+        let Some(desc) = self.desc.run(2 * slot, 2 * STEP * steps.ids.len()) else { return 0 };
+        let written = self.written.get(at..at + STEP * steps.ids.len()).map_or(&[][..], |row| row.as_chunks().0);
+        let flags = lanes.splat(u64::from(flags) << 32);
+        let (mut n, mut in_place, mut differ) = (0, word(&in_place(slot)), 0);
+        let rows = steps.ids.iter().zip(written).zip(steps.spans).zip(steps.cookies);
+        for (((ids, written), span), cookies) in rows {
+            if word(ids) != in_place {
+                break;
+            }
+            // SAFETY: `n` counts the steps, of which there are `most` at most.
+            let Some(step) = (unsafe { from.step(n) }) else { break };
+            differ |= word(written) ^ in_place;
+            // None of the four sums wraps around: slots are below the size of the ring.
+            in_place = in_place.wrapping_add(word(&[STEP as u16; STEP]));
+            // SAFETY: a step of descriptors of the run, whose length was checked; the cookies are as many words.
+            unsafe {
+                lanes.store_pairs(desc.add(2 * STEP * n), step.addrs, lanes.or(step.lens, flags));
+                lanes.store(cookies.as_mut_ptr().cast(), step.cookies);
+            }
+            *span = PLAIN_STEP;
+            n += 1;
+        }
+        if differ != 0 {
+            self.announce_steps(self.offered, slot, n);
+        }
+        self.ledger.lend_steps(n);
+        self.offered = self.offered.wrapping_add((STEP * n) as u16);
+        n
     }
 
     fn offer(&mut self, chain: &[Segment], cookie: Cookie, plain: bool) -> bool {
@@ -180,27 +223,33 @@ impl<L: Lanes> Ring for SplitRing<L> {
     }
 
     #[inline(always)]
-    fn used_step(&self) -> Option<[u32; STEP]> {
-        if self.seen.wrapping_sub(self.taken) < STEP as u16 || self.run.is_on() {
-            return None;
+    fn take_steps(&mut self, most: usize, _: Lengths, to: &mut impl Takes<L::Quad>) -> usize {
+        if self.run.is_on() {
+            return 0;
         }
-        let elements = self.used.window(usize::from(self.taken & self.mask))?;
-        L::used_split(elements, self.ledger.tail_step()?)
-    }
-
-    #[inline(always)]
-    fn consume_step(&mut self) {
-        self.ledger.release_step();
-        self.taken = self.taken.wrapping_add(STEP as u16);
-    }
-
-    #[inline(always)]
-    fn take_step(&mut self) -> bool {
-        let used = self.used_step().is_some();
-        if used {
-            self.consume_step();
+        let (lanes, at) = (self.lanes, usize::from(self.taken & self.mask));
+        let seen = usize::from(self.seen.wrapping_sub(self.taken));
+        let room = seen.min(self.written.len() - at) / STEP;
+        let steps = self.ledger.tail_steps(most.min(room));
+        let Some(used) = self.used.run(at, STEP * steps.ids.len()) else { return 0 };
+        let mut n = 0;
+        for ((ids, spans), cookies) in steps.ids.iter().zip(steps.spans).zip(steps.cookies) {
+            if *spans != PLAIN_STEP {
+                break;
+            }
+            // SAFETY: a step of elements of the run, whose length was checked.
+            let elements = unsafe { lanes.load(used.add(STEP * n)) };
+            let miss = lanes.shl::<32>(lanes.xor(elements, lanes.widen(ids)));
+            let used = UsedStep { cookies, lens: lanes.shr::<32>(elements), miss };
+            // SAFETY: `n` counts the steps, of which there are `most` at most.
+            if !unsafe { to.step(n, used) } {
+                break;
+            }
+            n += 1;
         }
-        used
+        self.ledger.release_steps(n);
+        self.taken = self.taken.wrapping_add((STEP * n) as u16);
+        n
     }
 
     fn take(&mut self) -> Result<Option<(Cookie, Used, bool)>, Lie> {
@@ -243,15 +292,17 @@ impl<L: Lanes> Ring for SplitRing<L> {
     }
 
     fn used_count(&self) -> u16 {
-        self.used_idx.load(Acquire).wrapping_sub(self.taken).min(self.published.wrapping_sub(self.taken))
+        // [used] pairs as in `poll`; an index that lies is found out there.
+        let used = self.used_idx.load(Acquire).wrapping_sub(self.taken);
+        used.min(self.published.wrapping_sub(self.taken))
     }
 
-    fn is_used(&self, n: u16) -> bool {
-        n < self.used_count()
+    fn is_used(&self, offset: u16) -> Option<bool> {
+        (offset < self.ledger.lent()).then(|| offset < self.used_count())
     }
 
     fn monitor(&self) -> Monitor {
-        Monitor { addr: self.used_idx.addr() as *const u16, mask: 0xffff, value: self.taken, while_equal: true }
+        Monitor { addr: self.used_idx.addr(), mask: u16::MAX, value: self.taken, while_equal: true }
     }
 
     fn set_calls(&mut self, on: bool) {

@@ -30,7 +30,7 @@ fn lives(live: impl Fn(Shape, &mut Chance)) {
 }
 
 fn shape(chance: &mut Chance) -> Shape {
-    let shape = Shape::all(1).nth(chance.below(32)).unwrap();
+    let shape = Shape::all(1).nth(chance.below(Shape::all(1).count())).unwrap();
     let (split, packed) = ([1, 2, 4, 8, 16, 32, 64, 128], [1, 2, 3, 5, 7, 16, 33, 100]);
     Shape { size: if shape.packed() { packed } else { split }[chance.below(8)], ..shape }
 }
@@ -204,7 +204,7 @@ impl Sender {
     fn buffer(&self, addr: u64) -> Option<usize> {
         let (memory, stride) = (self.rig.pool.memory(), self.rig.pool.linear().0 * 128);
         let offset = addr.checked_sub(memory.addr() as u64).filter(|offset| *offset < memory.len() as u64)?;
-        Some((offset / stride) as usize)
+        Some((offset / u64::from(stride)) as usize)
     }
 
     fn count(&mut self, lent: &Lent, by: isize) {

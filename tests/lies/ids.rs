@@ -1,5 +1,6 @@
 //! Lies about which buffer was used, and truths in an unusual order.
 
+use vuser::mem::lanes::Simd;
 use vuser::ring::Lie;
 use vuser::spec::virtio::Features;
 
@@ -145,7 +146,7 @@ fn a_member_of_a_chain_is_not_a_buffer() {
 #[test]
 fn a_member_of_a_legacy_receive_chain_is_not_a_buffer() {
     for features in [Features::empty(), Features::IN_ORDER] {
-        let mut rig = Rig::rx(Shape { size: 32, features }, 64);
+        let mut rig = Rig::rx(Shape { size: 32, features, simd: Simd::Auto }, 64);
         assert_eq!((rig.hand.lent.len(), rig.hand.lent[1].slots), (16, 2));
         rig.hand.push(3, HDR + 60, 2);
         rig.hand.publish();

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use rig::{OFFLOADS, Plan, Rig, bytes, chained, frame, free, kinds, plain, segment};
 use vuser::buf::MbufRef;
 use vuser::buf::mbuf::flags;
+use vuser::mem::lanes::Simd;
 use vuser::net::rx::RxOptions;
 use vuser::spec::net::NetHdr;
 use vuser::spec::virtio::Features;
@@ -27,8 +28,8 @@ fn asking(m: MbufRef, what: u64) -> MbufRef {
 
 #[test]
 fn packets_of_every_shape_arrive_whole_with_an_empty_header() {
-    for features in kinds() {
-        let mut rig = Rig::new(features);
+    for (simd, features) in kinds() {
+        let mut rig = Rig::new(simd, features);
         let data = frame(1, 700);
         let shared = plain(&rig.pool, &data);
         shared.refcnt().store(2, Ordering::Relaxed);
@@ -63,8 +64,8 @@ fn packets_of_every_shape_arrive_whole_with_an_empty_header() {
 
 #[test]
 fn what_can_never_be_sent_is_dropped_and_counted_by_its_reason() {
-    for features in kinds() {
-        let mut rig = Rig::new(features);
+    for (simd, features) in kinds() {
+        let mut rig = Rig::new(simd, features);
         let data = frame(2, 100);
         let foreign = rig::pool(4, 2176);
         let wrong_length = plain(&rig.pool, &data);
@@ -89,8 +90,8 @@ fn what_can_never_be_sent_is_dropped_and_counted_by_its_reason() {
 
 #[test]
 fn offloads_become_the_header_that_the_standard_describes() {
-    for features in kinds() {
-        let mut rig = Rig::new(features | OFFLOADS);
+    for (simd, features) in kinds() {
+        let mut rig = Rig::new(simd, features | OFFLOADS);
         let mut data = frame(4, 1400);
         data[14 + 20 + 13] = 0x80;
         let packet = |what, l4, segsz| asking(lengths(plain(&rig.pool, &data), 14, 20, l4, segsz), what);
@@ -130,7 +131,7 @@ fn offloads_become_the_header_that_the_standard_describes() {
 
 #[test]
 fn a_prepared_packet_has_a_right_checksum_once_the_device_completes_it() {
-    let mut rig = Rig::new(Features::VERSION_1 | OFFLOADS);
+    let mut rig = Rig::new(Simd::Auto, Features::VERSION_1 | OFFLOADS);
     for (len, l3, what) in [
         (100, 20, flags::TX_IPV4 | flags::TX_TCP_CKSUM | flags::TX_IP_CKSUM),
         (101, 20, flags::TX_IPV4 | flags::TX_UDP_CKSUM),
@@ -169,9 +170,9 @@ fn a_prepared_packet_has_a_right_checksum_once_the_device_completes_it() {
 
 #[test]
 fn received_frames_look_the_same_by_fours_and_one_by_one() {
-    for features in kinds() {
+    for (simd, features) in kinds() {
         let arrive = |most: usize| {
-            let mut rig = Rig::new(features);
+            let mut rig = Rig::new(simd, features);
             // Buffers with a past: flags, tags and sizes of another life.
             let mut old: Vec<_> = std::iter::from_fn(|| rig.pool.get()).collect();
             for m in &old {
@@ -210,8 +211,8 @@ fn received_frames_look_the_same_by_fours_and_one_by_one() {
 
 #[test]
 fn headers_of_received_frames_become_flags_and_nonsense_is_counted() {
-    for features in kinds() {
-        let mut rig = Rig::new(features | OFFLOADS);
+    for (simd, features) in kinds() {
+        let mut rig = Rig::new(simd, features | OFFLOADS);
         rig.rx.refill();
         let header = |flags, gso_type, gso_size, csum_offset| NetHdr {
             flags,
@@ -238,8 +239,8 @@ fn headers_of_received_frames_become_flags_and_nonsense_is_counted() {
 
 #[test]
 fn a_hash_is_reported_when_it_is_one() {
-    for features in kinds().into_iter().filter(|f| f.contains(Features::HASH_REPORT)) {
-        let mut rig = Rig::new(features);
+    for (simd, features) in kinds().into_iter().filter(|(_, f)| f.contains(Features::HASH_REPORT)) {
+        let mut rig = Rig::new(simd, features);
         rig.rx.refill();
         for hash_report in [0, 1, 9, 10, 0xffff] {
             assert!(rig.arrive(NetHdr { hash_value: 0xabcd, hash_report, ..NetHdr::default() }, &frame(6, 90)));
@@ -253,9 +254,9 @@ fn a_hash_is_reported_when_it_is_one() {
 
 #[test]
 fn vlan_tags_are_taken_out_on_every_path() {
-    for features in kinds() {
+    for (simd, features) in kinds() {
         let options = RxOptions { vlan_strip: true, port: 7, sort: false };
-        let mut rig = Plan { options, ..Plan::new(features) }.build();
+        let mut rig = Plan { options, ..Plan::new(simd, features) }.build();
         rig.rx.refill();
         let data = frame(7, 80);
         let tagged = [&data[..12], &[0x81, 0, 0x0f, 0xff], &data[12..]].concat();
@@ -272,8 +273,10 @@ fn vlan_tags_are_taken_out_on_every_path() {
 
 #[test]
 fn a_merged_frame_whose_last_buffers_come_later_is_completed_by_a_later_burst() {
-    for features in kinds().into_iter().filter(|f| f.contains(Features::MRG_RXBUF) && !f.contains(Features::IN_ORDER)) {
-        let mut rig = Rig::new(features | OFFLOADS);
+    for (simd, features) in
+        kinds().into_iter().filter(|(_, f)| f.contains(Features::MRG_RXBUF) && !f.contains(Features::IN_ORDER))
+    {
+        let mut rig = Rig::new(simd, features | OFFLOADS);
         rig.rx.refill();
         let refused = NetHdr { flags: 1, csum_start: 9000, ..NetHdr::default() };
         for (n, header) in [(0, NetHdr::default()), (1, refused), (2, NetHdr::default())] {

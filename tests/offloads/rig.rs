@@ -10,6 +10,7 @@ use vuser::buf::pool::{Cache, Pool, PoolConfig};
 use vuser::buf::source::Source;
 use vuser::device::memory::{Identity, Memory};
 use vuser::device::ring::{Areas, Chain, Ring, Setup};
+use vuser::mem::lanes::Simd;
 use vuser::mem::map::{MemoryMap, Region};
 use vuser::mem::reach::MapCell;
 use vuser::net::Framing;
@@ -18,7 +19,6 @@ use vuser::net::rx::RxOptions;
 use vuser::net::send::{EXTRA, Extras};
 use vuser::net::stats::{Board, Stats};
 use vuser::net::tx::TxParts;
-use vuser::ring::lanes::Simd;
 use vuser::spec::net::NetHdr;
 use vuser::spec::virtio::Features;
 use vuser::sys::eventfd::Bell;
@@ -37,8 +37,8 @@ pub const OFFLOADS: Features = Features::CSUM
     .union(Features::GUEST_USO4)
     .union(Features::GUEST_USO6);
 
-/// Every layout and framing that can be agreed on, without offloads.
-pub fn kinds() -> Vec<Features> {
+/// Every layout and framing that can be agreed on, without offloads, on all lanes.
+pub fn kinds() -> Vec<(Simd, Features)> {
     let subsets = |of: Features| {
         let bits: Vec<Features> = of.iter().collect();
         (0..1usize << bits.len()).map(move |n| {
@@ -49,7 +49,8 @@ pub fn kinds() -> Vec<Features> {
     let common = Features::MRG_RXBUF | Features::INDIRECT_DESC;
     let modern = common | Features::RING_PACKED | Features::IN_ORDER | Features::HASH_REPORT;
     let legacy = subsets(common | Features::ANY_LAYOUT);
-    legacy.chain(subsets(modern).map(|f| f | Features::VERSION_1)).collect()
+    let all = legacy.chain(subsets(modern).map(|f| f | Features::VERSION_1));
+    all.flat_map(|features| Simd::all().map(move |simd| (simd, features))).collect()
 }
 
 /// The device's side of one queue.
@@ -74,13 +75,14 @@ impl Side {
         Self { ring, shared, layout, size }
     }
 
-    fn place(&self) -> RingPlace {
-        RingPlace { base: self.shared.addr(), size: self.size, simd: Simd::Auto }
+    fn place(&self, simd: Simd) -> RingPlace {
+        RingPlace { base: self.shared.addr(), size: self.size, simd }
     }
 }
 
 /// What a rig is made of.
 pub struct Plan {
+    pub simd: Simd,
     pub features: Features,
     pub size: u16,
     pub buffers: u32,
@@ -89,13 +91,13 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub fn new(features: Features) -> Self {
+    pub fn new(simd: Simd, features: Features) -> Self {
         let options = RxOptions { port: 7, vlan_strip: false, sort: true };
-        Self { features, size: 128, buffers: 600, data_size: 2048 + HEADROOM, options }
+        Self { simd, features, size: 128, buffers: 600, data_size: 2048 + HEADROOM, options }
     }
 
     pub fn build(self) -> Rig {
-        let Self { features, size, buffers, data_size, options } = self;
+        let Self { simd, features, size, buffers, data_size, options } = self;
         let pool = pool(buffers, data_size);
         let other = self::pool(80, data_size);
         let (rx_side, tx_side) = (Side::new(features, size), Side::new(features, size));
@@ -113,8 +115,8 @@ impl Plan {
             let extras = Extras::new(tx_side.shared.addr().add(tx_side.layout.bytes));
             let (map, board, kick) = (Arc::new(MapCell::new(&map)), tx_board.clone(), bell());
             let parts = TxParts { source: source(), features, extras, map, board, kick, sort: options.sort };
-            let rx = path::rx(rx_side.place(), source(), features, options, rx_board.clone(), bell());
-            (rx, path::tx(tx_side.place(), parts))
+            let rx = path::rx(rx_side.place(simd), source(), features, options, rx_board.clone(), bell());
+            (rx, path::tx(tx_side.place(simd), parts))
         };
         let framing = Framing::new(features);
         Rig { features, framing, rx, tx, rx_side, tx_side, rx_board, tx_board, memory, pool, other }
@@ -154,8 +156,8 @@ pub struct Seen {
 }
 
 impl Rig {
-    pub fn new(features: Features) -> Self {
-        Plan::new(features).build()
+    pub fn new(simd: Simd, features: Features) -> Self {
+        Plan::new(simd, features).build()
     }
 
     pub fn hdr_len(&self) -> usize {

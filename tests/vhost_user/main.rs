@@ -3,6 +3,7 @@
 mod faults;
 mod messages;
 mod peer;
+mod running;
 
 use std::os::fd::AsFd;
 use std::path::Path;

@@ -2,11 +2,12 @@
 //! the library but its socket.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use vuser::sys::socket::{Deadline, Stream};
+use vuser::sys::socket::{Deadline, Listener, Stream};
 
 /// Counting descriptors needs the process for itself: whoever counts holds this for writing, all others for reading.
 pub static PROCESS: RwLock<()> = RwLock::new(());
@@ -155,6 +156,19 @@ impl Peer {
     /// For who holds `PROCESS` already.
     pub fn start_alone(offer: &Offer, script: Script) -> Self {
         Self::begin(offer, script, None)
+    }
+
+    /// One that listens at a path, for a whole device.
+    pub fn listen(path: &Path, offer: &Offer, script: Script) -> Self {
+        let together = PROCESS.read().unwrap_or_else(PoisonError::into_inner);
+        let listener = Listener::bind(path).unwrap();
+        let notes = Arc::new(Mutex::new(Notes::default()));
+        let (offer, noted) = (offer.clone(), notes.clone());
+        let thread = std::thread::spawn(move || {
+            let stream = listener.accept(Duration::from_secs(60)).unwrap().unwrap();
+            Device { offer, status: 0, notes: noted }.serve(stream, script);
+        });
+        Self { stream: None, notes, thread: Some(thread), _together: Some(together) }
     }
 
     fn begin(offer: &Offer, script: Script, together: Option<RwLockReadGuard<'static, ()>>) -> Self {

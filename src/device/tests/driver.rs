@@ -117,7 +117,7 @@ impl RawDriver {
 
     /// AVAIL and USED of a descriptor that is made available at a place of the packed ring.
     pub fn avail_bits(&self, number: u32) -> u16 {
-        if number / u32::from(self.size) % 2 == 0 { 1 << 7 } else { 1 << 15 }
+        if (number / u32::from(self.size)).is_multiple_of(2) { 1 << 7 } else { 1 << 15 }
     }
 
     /// Makes a buffer available; returns its head or id.
@@ -203,7 +203,7 @@ impl RawDriver {
         let size = u32::from(self.size);
         let at = DESC + 16 * (self.collected % size) as usize;
         let flags = self.get16(at + 14);
-        let bits = if self.collected / size % 2 == 0 { 0x8080 } else { 0 };
+        let bits = if (self.collected / size).is_multiple_of(2) { 0x8080 } else { 0 };
         if self.collected == self.offered || flags & 0x8080 != bits {
             return None;
         }
@@ -239,7 +239,7 @@ impl RawDriver {
     pub fn ask_call(&self, event_idx: bool) {
         let size = u32::from(self.size);
         if self.packed {
-            let lap = if self.collected / size % 2 == 0 { 0x8000 } else { 0 };
+            let lap = if (self.collected / size).is_multiple_of(2) { 0x8000 } else { 0 };
             self.put16(DRIVER, (self.collected % size) as u16 | lap);
             self.put16(DRIVER + 2, if event_idx { 2 } else { 0 });
         } else if event_idx {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU16, AtomicU32};
 
+use vuser::mem::lanes::Simd;
 use vuser::net::path;
 use vuser::spec::ring::{DESC_F_AVAIL, DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_USED, EVENT_DESC, QueueLayout};
 use vuser::spec::virtio::Features;
@@ -17,14 +18,15 @@ const BOTH: u16 = DESC_F_AVAIL | DESC_F_USED;
 pub struct Shape {
     pub size: u16,
     pub features: Features,
+    pub simd: Simd,
 }
 
 impl Shape {
     pub fn new(size: u16, features: Features) -> Self {
-        Self { size, features: features | Features::VERSION_1 }
+        Self { size, features: features | Features::VERSION_1, simd: Simd::Auto }
     }
 
-    /// Both layouts with and without each feature that changes what a ring does.
+    /// Both layouts with and without each feature that changes what a ring does, on all lanes.
     pub fn all(size: u16) -> impl Iterator<Item = Self> {
         let features = [
             Features::RING_PACKED,
@@ -33,10 +35,11 @@ impl Shape {
             Features::INDIRECT_DESC,
             Features::EVENT_IDX,
         ];
-        (0..1 << features.len()).map(move |bits| {
+        let kinds = (0..1 << features.len()).map(move |bits| {
             let on = features.iter().enumerate().filter(|(k, _)| bits >> k & 1 != 0);
             Self::new(size, on.fold(Features::empty(), |all, (_, f)| all | *f))
-        })
+        });
+        kinds.flat_map(|shape| Simd::all().map(move |simd| Self { simd, ..shape }))
     }
 
     pub fn has(&self, feature: Features) -> bool {
@@ -133,7 +136,7 @@ impl Hand {
     /// Slot and used flags of a packed position.
     fn slot(&self, position: u64) -> (u16, bool) {
         let size = u64::from(self.shape.size);
-        ((position % size) as u16, position / size % 2 == 0)
+        ((position % size) as u16, (position / size).is_multiple_of(2))
     }
 
     /// Takes what the driver has made available since the last time.
@@ -199,7 +202,7 @@ impl Hand {
         if flags & DESC_F_INDIRECT == 0 {
             return lent.parts.push((addr, len));
         }
-        assert!(self.shape.has(Features::INDIRECT_DESC) && len > 0 && len % 16 == 0);
+        assert!(self.shape.has(Features::INDIRECT_DESC) && len > 0 && len.is_multiple_of(16));
         for k in 0..u64::from(len / 16) {
             // SAFETY: the driver's table, in memory that it shares.
             lent.parts

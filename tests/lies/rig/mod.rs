@@ -23,7 +23,6 @@ use vuser::net::send::{EXTRA, Extras};
 use vuser::net::stats::Board;
 use vuser::net::tx::TxParts;
 use vuser::ring::Lie;
-use vuser::ring::lanes::Simd;
 use vuser::sys::eventfd::Bell;
 use vuser::sys::shm::SharedMemory;
 
@@ -78,7 +77,7 @@ impl Rig {
         map.add(Region::ours(pool.memory().clone())).unwrap();
         let (board, kick) = (Arc::new(Board::default()), Arc::new(Bell::new().unwrap()));
         let source = Source::Pool(Cache::new(pool.clone()));
-        let place = RingPlace { base: memory.addr(), size: shape.size, simd: Simd::Auto };
+        let place = RingPlace { base: memory.addr(), size: shape.size, simd: shape.simd };
         // SAFETY: zeroed pages of the ring's and the extras' size, which the rig keeps until the queue is gone.
         let end = unsafe {
             if receive {

@@ -1,0 +1,228 @@
+//! What bursts do to four packets at once: the receive burst takes ([`Receive`]) and offers ([`Refill`]), the transmit
+//! burst offers ([`Send`]) and takes ([`Collect`]). Without branches but for one question: is any of the four out of the
+//! ordinary? Then the burst goes on packet by packet.
+
+use std::mem::MaybeUninit;
+
+use arrayvec::ArrayVec;
+
+use super::{SHORTEST_FRAME, header};
+use crate::buf::MbufRef;
+use crate::buf::mbuf::flags;
+use crate::buf::source::{BULK, Linear};
+use crate::mem::lanes::{Lanes, STEP};
+use crate::ring::{Cookie, OfferStep, Offers, Takes, UsedStep};
+
+/// The bit that a difference has where it is negative.
+const SIGN: u64 = 1 << 63;
+/// refcnt 1 and nb_segs 1 in the word from data_off on, and their places.
+const ONE_OWNER_ONE_SEGMENT: u64 = 1 << 16 | 1 << 32;
+const OWNERS_AND_SEGMENTS: u64 = 0xffff_ffff << 16;
+
+/// Where frames and their headers lie in the buffers of a receive queue.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// Where buffers begin, if that can be computed.
+    pub linear: Linear,
+    /// Bytes in front of the header.
+    pub headroom: u16,
+    /// Bytes of the header.
+    pub hdr_len: u16,
+    /// Bytes of header and frame.
+    pub len: u32,
+}
+
+impl Room {
+    /// Where the device's header of a buffer is: behind the headroom.
+    #[inline(always)]
+    pub fn begin(self, m: MbufRef) -> u64 {
+        let buffer = match self.linear {
+            Some((k, c)) => (m.as_ptr() as u64).wrapping_mul(k.into()).wrapping_add(c),
+            None => m.buf_addr() as u64,
+        };
+        buffer.wrapping_add(self.headroom.into())
+    }
+
+    /// The same for four.
+    #[inline(always)]
+    fn begins<L: Lanes>(self, lanes: L, step: &[MbufRef; STEP]) -> L::Quad {
+        match self.linear {
+            Some((k, c)) => {
+                let descriptors = handles(lanes, step);
+                let times = if k == 1 { descriptors } else { lanes.mul(descriptors, k) };
+                lanes.add(times, lanes.splat(c.wrapping_add(self.headroom.into())))
+            }
+            None => lanes.quad(&step.map(|m| self.begin(m))),
+        }
+    }
+}
+
+/// Four handles as words.
+#[inline(always)]
+fn handles<L: Lanes>(lanes: L, step: &[MbufRef; STEP]) -> L::Quad {
+    lanes.quad(&step.map(|m| m.as_ptr() as u64))
+}
+
+/// The buffers of a step that the ring is about to release.
+#[inline(always)]
+fn buffers(cookies: &[Cookie; STEP]) -> [MbufRef; STEP] {
+    // SAFETY: a step of a ring carries what was offered: buffers.
+    cookies.map(|c| unsafe { MbufRef::from_cookie(c) })
+}
+
+/// Receives ordinary frames.
+pub(super) struct Receive<'a, L: Lanes> {
+    pub lanes: L,
+    pub room: Room,
+    /// The first words of a received descriptor.
+    pub rearm: u64,
+    /// Whether headers must be looked at, and which bits of them are to be what.
+    pub look: Option<[[u64; 2]; 2]>,
+    /// Where the frames go.
+    pub places: &'a mut [[MaybeUninit<MbufRef>; STEP]],
+    /// The frames' bytes so far.
+    pub bytes: L::Quad,
+}
+
+impl<L: Lanes> Receive<'_, L> {
+    /// Not zero if one of four headers says anything but "one ordinary frame in one buffer".
+    #[inline(always)]
+    fn odd_headers(&self, step: &[MbufRef; STEP], [mask, ordinary]: [[u64; 2]; 2]) -> L::Quad {
+        let lanes = self.lanes;
+        let [a, b, c, d] = lanes.array(self.room.begins(lanes, step)).map(|at| at as *const u8);
+        // SAFETY: a header and the first bytes of a frame, in buffers that are ours again.
+        let (low, high) = unsafe { (lanes.load_pairs(a, b), lanes.load_pairs(c, d)) };
+        let ordinary = lanes.quad(&[ordinary[0], ordinary[1], ordinary[0], ordinary[1]]);
+        let mask = lanes.quad(&[mask[0], mask[1], mask[0], mask[1]]);
+        lanes.and(lanes.or(lanes.xor(low, ordinary), lanes.xor(high, ordinary)), mask)
+    }
+}
+
+impl<L: Lanes> Takes<L::Quad> for Receive<'_, L> {
+    #[inline(always)]
+    unsafe fn step(&mut self, k: usize, used: UsedStep<'_, L::Quad>) -> bool {
+        let (lanes, hdr_len) = (self.lanes, self.room.hdr_len);
+        let lens = lanes.sub(used.lens, lanes.splat(hdr_len.into()));
+        // Negative where a frame is too short or too long: the subtraction above has wrapped around, or these do.
+        let short = lanes.sub(lens, lanes.splat(SHORTEST_FRAME.into()));
+        let long = lanes.sub(lanes.splat(u64::from(self.room.len) - u64::from(hdr_len)), lens);
+        let mut odd = lanes.or(used.miss, lanes.and(lanes.or(short, long), lanes.splat(SIGN)));
+        let frames = buffers(used.cookies);
+        if let Some(ordinary) = self.look {
+            odd = lanes.or(odd, self.odd_headers(&frames, ordinary));
+        }
+        if lanes.any(odd) {
+            return false;
+        }
+        let rearm = lanes.quad(&[self.rearm, 0, 0, 0]);
+        frames[0].receive_in(lanes, lanes.with_length::<0>(rearm, lens));
+        frames[1].receive_in(lanes, lanes.with_length::<1>(rearm, lens));
+        frames[2].receive_in(lanes, lanes.with_length::<2>(rearm, lens));
+        frames[3].receive_in(lanes, lanes.with_length::<3>(rearm, lens));
+        self.bytes = lanes.add(self.bytes, lens);
+        // SAFETY: no more steps were asked for than there are places.
+        *unsafe { self.places.get_unchecked_mut(k) } = frames.map(MaybeUninit::new);
+        true
+    }
+}
+
+/// Offers free buffers.
+pub(super) struct Refill<'a, L> {
+    pub lanes: L,
+    pub room: Room,
+    pub stock: &'a [[MbufRef; STEP]],
+}
+
+impl<L: Lanes> Offers<L::Quad> for Refill<'_, L> {
+    #[inline(always)]
+    unsafe fn step(&mut self, k: usize) -> Option<OfferStep<L::Quad>> {
+        // SAFETY: no more steps were asked for than there are in stock.
+        let step = unsafe { self.stock.get_unchecked(k) };
+        let lens = self.lanes.splat(self.room.len.into());
+        Some(OfferStep { addrs: self.room.begins(self.lanes, step), lens, cookies: handles(self.lanes, step) })
+    }
+}
+
+/// What a packet must be to be plain: one owner, one segment, its own data, of the pool that is home, room for the
+/// header, no runt, nothing asked of the device.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plain {
+    /// The `pool` field.
+    pub home: u64,
+    /// Bytes of the header.
+    pub hdr_len: u16,
+}
+
+/// What a look at four packets has found.
+pub(super) struct Look<Q> {
+    /// Zero if all four are plain.
+    pub odd: Q,
+    /// Where their headers go.
+    headers: Q,
+    /// Bytes of each.
+    lens: Q,
+}
+
+impl Plain {
+    /// Looks at four packets.
+    #[inline(always)]
+    pub fn look<L: Lanes>(self, lanes: L, step: &[MbufRef; STEP]) -> Look<L::Quad> {
+        let ([a, e], [b, f]) = (step[0].rows(lanes), step[1].rows(lanes));
+        let ([c, g], [d, h]) = (step[2].rows(lanes), step[3].rows(lanes));
+        let [buf_addr, _, rearm, ol_flags] = lanes.transpose([a, b, c, d]);
+        let [types, data_lens, _, pool] = lanes.transpose([e, f, g, h]);
+        let (low, hdr_len) = (lanes.splat(0xffff), lanes.splat(self.hdr_len.into()));
+        let (data_off, lens) = (lanes.and(rearm, low), lanes.shr::<32>(types));
+        let headers = lanes.sub(lanes.add(buf_addr, data_off), hdr_len);
+        let owners = lanes.xor(rearm, lanes.splat(ONE_OWNER_ONE_SEGMENT));
+        let mut odd = lanes.and(owners, lanes.splat(OWNERS_AND_SEGMENTS));
+        odd = lanes.or(odd, lanes.and(ol_flags, lanes.splat(flags::TX_WORK | flags::BORROWED)));
+        odd = lanes.or(odd, lanes.xor(pool, lanes.splat(self.home)));
+        odd = lanes.or(odd, lanes.xor(lens, lanes.and(data_lens, low)));
+        // Negative where the headroom is too small, or the packet.
+        let short = lanes.or(lanes.sub(data_off, hdr_len), lanes.sub(lens, lanes.splat(SHORTEST_FRAME.into())));
+        odd = lanes.or(odd, lanes.and(short, lanes.splat(SIGN)));
+        // The header must be aligned to its fields.
+        odd = lanes.or(odd, lanes.and(headers, lanes.splat(1)));
+        Look { odd, headers, lens }
+    }
+}
+
+/// Offers plain packets.
+pub(super) struct Send<'a, L: Lanes> {
+    pub lanes: L,
+    pub plain: Plain,
+    pub packets: &'a [[MbufRef; STEP]],
+    /// The packets' bytes so far.
+    pub bytes: L::Quad,
+}
+
+impl<L: Lanes> Offers<L::Quad> for Send<'_, L> {
+    #[inline(always)]
+    unsafe fn step(&mut self, k: usize) -> Option<OfferStep<L::Quad>> {
+        // SAFETY: no more steps were asked for than there are packets.
+        let (lanes, step) = (self.lanes, unsafe { self.packets.get_unchecked(k) });
+        let Look { odd, headers, lens } = self.plain.look(lanes, step);
+        if lanes.any(odd) {
+            return None;
+        }
+        // SAFETY: the headroom has room for them, and the packets are ours.
+        unsafe { header::zero(lanes, headers, self.plain.hdr_len) };
+        self.bytes = lanes.add(self.bytes, lens);
+        let lens = lanes.add(lens, lanes.splat(self.plain.hdr_len.into()));
+        Some(OfferStep { addrs: headers, lens, cookies: handles(lanes, step) })
+    }
+}
+
+/// Takes completed plain packets back.
+pub(super) struct Collect<'a, L> {
+    pub lanes: L,
+    pub plain: &'a mut ArrayVec<MbufRef, BULK>,
+}
+
+impl<L: Lanes> Takes<L::Quad> for Collect<'_, L> {
+    #[inline(always)]
+    unsafe fn step(&mut self, _: usize, used: UsedStep<'_, L::Quad>) -> bool {
+        !self.lanes.any(used.miss) && self.plain.try_extend_from_slice(&buffers(used.cookies)).is_ok()
+    }
+}
