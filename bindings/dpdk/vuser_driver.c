@@ -14,7 +14,7 @@
     "huge=<0|1> stats=<0|1> timeout_ms=<int> simd=<auto|scalar|avx2|avx512> bounce=<0|1>"
 
 /* Where dpdk-pmdinfo looks. */
-static const char pmd_info[] __attribute__((used)) =
+static const char pmd_info[] =
     "PMD_INFO_STRING= {\"name\" : \"" VUSER_DRIVER "\", \"params\" : \"" PARAMS "\", \"pci_ids\" : []}";
 
 static struct rte_vdev_driver vuser_vdev = {
@@ -26,7 +26,7 @@ static struct rte_vdev_driver vuser_vdev = {
 int
 vuser_failed(const struct vuser_port *port, const char *what, int error)
 {
-    rte_log(vuser_log_level(RTE_LOG_ERR), vuser_logtype, "vuser: port %u: %s: %s\n", port->id, what, vuser_last_error());
+    VUSER_LOG(ERR, "port %u: %s: %s", port->id, what, vuser_last_error());
     return error;
 }
 
@@ -132,6 +132,8 @@ is_our_release(void)
 /* Whatever happens here, the program that loads us goes on. */
 RTE_INIT(vuser_init)
 {
+    /* Nobody reads it here, and the linker must keep it. */
+    __asm__ volatile("" : : "r"(pmd_info));
     if (!is_our_release())
         return;
     vuser_log_init();

@@ -204,9 +204,7 @@ run(struct vuser_port *port)
 {
     int ret = vuser_queues_attach(port);
 
-    if (ret == 0)
-        ret = vuser_dev_start(port->dev);
-    return ret == 0 ? 0 : vuser_failed(port, "start", ret);
+    return ret == 0 ? vuser_dev_start(port->dev) : ret;
 }
 
 /* Brings the device up on the application's own buffers. */
@@ -216,7 +214,7 @@ start_direct(struct vuser_port *port)
     int ret = vuser_memory_share(port);
 
     if (ret != 0)
-        return vuser_failed(port, "memory", ret);
+        return ret;
     if (!holds_receive_buffers(port))
         return -EBADF;
     port->bouncing = false;
@@ -232,7 +230,7 @@ start_bouncing(struct vuser_port *port)
     vuser_memory_unshare(port);
     ret = vuser_bounce_init(port);
     if (ret != 0)
-        return vuser_failed(port, "buffers to copy through", ret);
+        return ret;
     port->bouncing = true;
     return run(port);
 }
@@ -263,15 +261,18 @@ start_device(struct vuser_port *port)
         vuser_log_attempt(port->bounce == VUSER_BOUNCE_AUTO);
         ret = start_direct(port);
         vuser_log_attempt(false);
+        if (ret == 0)
+            return 0;
         if (!is_unshareable(ret))
-            return ret;
+            return vuser_failed(port, "start", ret);
         if (port->bounce == VUSER_BOUNCE_NEVER) {
             VUSER_LOG(ERR, "port %u: %s (or leave bounce=0 out, and frames are copied)", port->id, cure(ret));
             return ret;
         }
         VUSER_LOG(NOTICE, "port %u: frames are copied: %s", port->id, cure(ret));
     }
-    return start_bouncing(port);
+    ret = start_bouncing(port);
+    return ret == 0 ? 0 : vuser_failed(port, "start", ret);
 }
 
 static int

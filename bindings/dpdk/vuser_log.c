@@ -20,20 +20,13 @@ vuser_log_attempt(bool on)
     muted = on;
 }
 
-/* The level at which something is said now. */
-uint32_t
-vuser_log_level(uint32_t level)
-{
-    return muted ? RTE_LOG_DEBUG : level;
-}
-
 static void
 forward(int level, const char *message, void *ctx)
 {
     const uint32_t theirs = levels[RTE_MIN(RTE_MAX(level, 1), (int)RTE_DIM(levels)) - 1];
 
     (void)ctx;
-    rte_log(vuser_log_level(theirs), vuser_logtype, "vuser: %s\n", message);
+    rte_log(muted ? RTE_LOG_DEBUG : theirs, vuser_logtype, "vuser: %s\n", message);
 }
 
 void

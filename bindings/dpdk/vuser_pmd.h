@@ -125,7 +125,6 @@ int vuser_devargs_parse(struct vuser_port *port, const char *args);
 void vuser_log_init(void);
 void vuser_log_follow(void);
 void vuser_log_attempt(bool on);
-uint32_t vuser_log_level(uint32_t level);
 
 /* vuser_claim.c */
 void vuser_claim_init(void);

@@ -19,7 +19,7 @@ ring_size(const struct vuser_port *port, uint16_t nb_desc)
     return RTE_MAX(size, 2);
 }
 
-/* The number of the pair, told to the library with what it is made of. */
+/* Tells the library of a queue and where its buffers come from. */
 static int
 attach_rx(struct vuser_rxq *rxq)
 {
@@ -36,7 +36,7 @@ attach_rx(struct vuser_rxq *rxq)
     if (ret == 0)
         ret = rxq->deferred ? vuser_rx_queue_stop(port->dev, rxq->id) : vuser_rx_queue_start(port->dev, rxq->id);
     if (ret != 0)
-        return vuser_failed(port, "receive queue", ret);
+        return ret;
     rxq->queue = vuser_rx_queue(port->dev, rxq->id);
     port->eth->data->rx_queues[rxq->id] = port->bouncing ? (void *)rxq : (void *)rxq->queue;
     return 0;
@@ -58,7 +58,7 @@ attach_tx(struct vuser_txq *txq)
     if (ret == 0)
         ret = txq->deferred ? vuser_tx_queue_stop(port->dev, txq->id) : vuser_tx_queue_start(port->dev, txq->id);
     if (ret != 0)
-        return vuser_failed(port, "transmit queue", ret);
+        return ret;
     txq->queue = vuser_tx_queue(port->dev, txq->id);
     port->eth->data->tx_queues[txq->id] = port->bouncing ? (void *)txq : (void *)txq->queue;
     return 0;
@@ -124,6 +124,7 @@ vuser_rx_setup(struct rte_eth_dev *eth, uint16_t id, uint16_t nb_desc, unsigned 
     if (ret != 0)
         return ret;
     *rxq = (struct vuser_rxq){
+        .queue = rxq->queue,
         .port = port,
         .pool = pool,
         .id = id,
@@ -132,9 +133,10 @@ vuser_rx_setup(struct rte_eth_dev *eth, uint16_t id, uint16_t nb_desc, unsigned 
     };
     port->pinned |= (rte_pktmbuf_priv_flags(pool) & RTE_PKTMBUF_POOL_F_PINNED_EXT_BUF) != 0;
     ret = port->bouncing ? 0 : attach_rx(rxq);
-    if (ret != 0)
-        rxq->pool = NULL;
-    return ret;
+    if (ret == 0)
+        return 0;
+    rxq->pool = NULL;
+    return vuser_failed(port, "receive queue", ret);
 }
 
 int
@@ -149,6 +151,7 @@ vuser_tx_setup(struct rte_eth_dev *eth, uint16_t id, uint16_t nb_desc, unsigned 
     if (port->dev == NULL)
         return -ENODEV;
     *txq = (struct vuser_txq){
+        .queue = txq->queue,
         .port = port,
         .set_up = true,
         .id = id,
@@ -156,9 +159,10 @@ vuser_tx_setup(struct rte_eth_dev *eth, uint16_t id, uint16_t nb_desc, unsigned 
         .deferred = conf->tx_deferred_start,
     };
     ret = port->bouncing ? 0 : attach_tx(txq);
-    if (ret != 0)
-        txq->set_up = false;
-    return ret;
+    if (ret == 0)
+        return 0;
+    txq->set_up = false;
+    return vuser_failed(port, "transmit queue", ret);
 }
 
 /* The library has no such call: a queue without a pool gets no buffers, and goes with its device. */
