@@ -35,7 +35,7 @@ fn each_queue_wakes_its_sleeper() {
 
 fn one_sleep(port: &mut Port, way: Way, (device, vhost, queue): (u64, u64, u64), round: u32) {
     let name = way.name;
-    if round % 8 == 0 {
+    if round.is_multiple_of(8) {
         port.tell(&format!("arm port={device} queue={queue} on=0"));
         // One may have been on its way when the queue was told to be quiet.
         port.tell("sleep ms=0");
