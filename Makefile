@@ -86,6 +86,13 @@ $(B)/tests/port-static: $(wildcard tests/dpdk/port/*.c) tests/dpdk/port/port.h $
 	  $(DPDK_STATIC:%=-l:librte_%.a) $(B)/librte_net_vuser.a -Wl,--no-whole-archive $(B)/libvuser.a \
 	  -lpthread -ldl -lm -lnuma -lbsd -latomic
 
+# Programs of DPDK's own, unmodified, if scripts/dpdk-sdk.sh has found their source.
+DPDK_TESTS := $(B)/tests/port $(B)/tests/port-static $(B)/tests/dpdk-l2fwd $(B)/tests/dpdk-skeleton
+$(filter $(B)/tests/dpdk-%,$(DPDK_TESTS)): $(B)/tests/dpdk-%: $(SDK)/release
+	@mkdir -p $(@D)
+	@[ ! -d $(SDK)/examples/$* ] || { set -x; $(CC) $(CFLAGS) $$(pkg-config --cflags libdpdk) $(SDK)/examples/$*/*.c \
+	  -o $@ $$(pkg-config --libs libdpdk); }
+
 # The .pc file is made here and now, so that it can't hold another PREFIX than the files it describes.
 install: lib
 	$(INSTALL) -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR)
@@ -142,7 +149,7 @@ lint:
 prepare:
 	@scripts/prepare.sh
 
-test: prepare all pmd $(FOREIGN) $(B)/tests/port $(B)/tests/port-static lint
+test: prepare all pmd $(FOREIGN) $(DPDK_TESTS) lint
 	VUSER_REQUIRE_ALL=1 $(CARGO) test --locked --features header
 
 # All that needs neither DPDK nor root.
@@ -153,7 +160,7 @@ test-unit: lib
 test-foreign: lib $(FOREIGN)
 	$(CARGO) test --locked --features header --test foreign
 
-test-dpdk: pmd $(B)/tests/port $(B)/tests/port-static
+test-dpdk: pmd $(DPDK_TESTS)
 	$(CARGO) test --locked --features header --test dpdk
 
 bench:

@@ -1,6 +1,7 @@
 //! Who sleeps is woken, once, by what he sleeps on; who polls is left alone.
 
-use crate::paths::{BOTH, Way};
+use crate::loopback::vhost_testpmd;
+use crate::paths::{BOTH, TEN, Way};
 use crate::port::{PLAIN, Port, driver};
 
 fn event_idx(on: bool) -> String {
@@ -103,7 +104,12 @@ fn who_polls_is_not_woken() {
         }
         port.tell(&format!("exchange port={device} peer={vhost} frames=5000 jitter=1"));
         let calls = port.tell(&format!("xstats port={vhost}"));
-        let called: u64 = calls.0.iter().filter(|(k, _)| k.ends_with("guest_notifications")).map(|(_, v)| v.parse::<u64>().unwrap()).sum();
+        let called: u64 = calls
+            .0
+            .iter()
+            .filter(|(k, _)| k.ends_with("guest_notifications"))
+            .map(|(_, v)| v.parse::<u64>().unwrap())
+            .sum();
         port.check(called == 0, &format!("{}: a polling driver was called {called} times", way.name));
         port.remove(0, device);
     }
@@ -130,6 +136,57 @@ fn the_link_goes_down_with_the_back_end() {
         port.check((events, up) == (1, 0), &format!("{}: {events} events, up {up}", way.name));
         let more = port.tell(&format!("links port={device} until=1 wait=50")).number("events");
         port.check(more == 0, &format!("{}: {more} more events about the same", way.name));
+        port.remove(0, device);
+    }
+}
+
+/// One frame at a time, to and fro between sleepers in two processes: not one wake-up is lost.
+#[test]
+fn no_wake_up_is_lost() {
+    let Some(mut port) = Port::beside("no_wake_up_is_lost", PLAIN) else { return };
+    let _testpmd = vhost_testpmd(&port, 2);
+    port.pools();
+    for (way, event) in BOTH.into_iter().flat_map(|way| [(way, false), (way, true)]) {
+        let device = port.device(0, &format!("{},queues=2{}", way.args(), event_idx(event)));
+        port.tell(&format!("configure port={device} rxq=2 rxi=1"));
+        port.tell(&format!("start port={device}"));
+        for queue in 0..2 {
+            port.tell(&format!("watch port={device} queue={queue}"));
+        }
+        let frames = format!("exchange port={device} queues=2 frames=10000 burst=1 window=1 sizes=64,512 sleep=1");
+        let answer = port.tell(&frames);
+        let (slept, over) = (answer.number("sleeps"), answer.number("overslept"));
+        port.check(slept > 0 && over == 0, &format!("{}: {over} of {slept} sleeps were too long", way.name));
+        for queue in 0..2 {
+            port.tell(&format!("watch port={device} queue={queue} on=0"));
+        }
+        port.remove(0, device);
+    }
+}
+
+/// What a core that waits for an address to change (UMWAIT) needs: there is a condition, and it says so when frames come.
+#[test]
+fn the_monitor_address_changes_when_frames_come() {
+    let Some(mut port) = Port::start("the_monitor_address_changes_when_frames_come", PLAIN) else { return };
+    port.pools();
+    let vhost = port.vhost(0, 2, "");
+    for way in TEN {
+        let device = port.device(0, &format!("{},queues=2", way.args()));
+        port.run(device, vhost, &format!("rxq=2 rxd={0} txd={0}", way.queue_size));
+        // So far that the ring has gone round in between.
+        for round in 0..40 {
+            for queue in 0..2 {
+                let may =
+                    |port: &mut Port| port.tell(&format!("monitor port={device} queue={queue}")).number("may_sleep");
+                let before = may(&mut port);
+                port.tell(&format!("send port={vhost} queue={queue} frames=9"));
+                let with = may(&mut port);
+                port.tell(&format!("take port={device} queue={queue} most=9"));
+                let after = may(&mut port);
+                let is = (before, with, after);
+                port.check(is == (1, 0, 1), &format!("{}, {round}: may sleep before, with, after: {is:?}", way.name));
+            }
+        }
         port.remove(0, device);
     }
 }

@@ -1,14 +1,11 @@
 //! The driver gets into programs in every way that DPDK has, and into none of another release.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::paths::BOTH;
 use crate::port::{PLAIN, Port, driver, plugin, possible, scratch};
-use crate::support::testpmd::Testpmd;
 use crate::support::{Scratch, build, made, run};
 use crate::turn::Turn;
 
@@ -35,7 +32,7 @@ fn launch(test: &str, eal: &[&str], env: &[(&str, &str)]) -> Port {
 }
 
 /// These are about our plug-in; DPDK's driver has its own.
-fn ours(test: &str) -> bool {
+pub fn ours(test: &str) -> bool {
     driver() == "net_vuser" && possible(test)
 }
 
@@ -83,7 +80,7 @@ fn linked_statically() {
     }
     let turn = Turn::wait(1);
     let dir = Arc::new(scratch("linked_statically"));
-    let mut port = Port::launch_program("tests/port-static", &dir, PLAIN, &[], Some(turn)).unwrap();
+    let mut port = Port::launch_program(&[], "tests/port-static", &dir, PLAIN, &[], Some(turn)).unwrap();
     frames_pass(&mut port, "net_vuser0");
     port.quit();
 }
@@ -207,62 +204,4 @@ fn leaves_dpdks_driver_alone() {
     let device = port.tell(&format!("attach name=net_virtio_user0 args=path={}", socket.display())).number("port");
     let info = port.tell(&format!("info port={device}"));
     port.check(!info.text("firmware").contains("vuser"), "it is ours");
-}
-
-/// A testpmd with the device `name` and another with the vhost port: frames go round and round.
-pub fn testpmd_forwards(test: &str, eal: &[&str], app: &[&str], env: &[(&str, &str)], name: &str) {
-    if !possible(test) {
-        return;
-    }
-    let _turn = Turn::wait(2);
-    let dir = scratch(test);
-    let socket = dir.file("s0");
-    let mut vhost = testpmd(&dir.0, "v", &["--no-huge", "-m", "160"], &format!("net_vhost0,iface={}", socket.display()), &[], &[]);
-    let plugin = plugin();
-    let eal: Vec<&str> = plugin.iter().map(String::as_str).chain(eal.iter().copied()).collect();
-    let mut front = testpmd(&dir.0, "f", &eal, &format!("{name},path={}", socket.display()), app, env);
-    vhost.command("start").unwrap();
-    front.command("start tx_first").unwrap();
-    let end = std::time::Instant::now() + Duration::from_secs(10);
-    let moved = loop {
-        let counted = front.counters(0).unwrap();
-        if counted.0 > 20_000 || std::time::Instant::now() > end {
-            break counted;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    };
-    assert!(moved.0 > 20_000 && moved.1 > 20_000 && moved.2 == 0, "{test}: {moved:?}\n{}", front.log_since(0));
-    front.command("stop").unwrap();
-    front.command("port stop 0").unwrap();
-    front.command("port start 0").unwrap();
-    front.command("start tx_first").unwrap();
-    std::thread::sleep(Duration::from_millis(50));
-    let again = front.counters(0).unwrap();
-    assert!(again.0 > moved.0 && again.2 == 0, "{test}: nothing moves after a restart: {again:?}\n{}", front.log_since(0));
-    assert!(front.alive() && vhost.alive());
-}
-
-fn testpmd(dir: &Path, prefix: &str, eal: &[&str], vdev: &str, app: &[&str], env: &[(&str, &str)]) -> Testpmd {
-    let (prefix, vdev) = (format!("--file-prefix=vuser{}{prefix}", std::process::id()), format!("--vdev={vdev}"));
-    let eal = [&[prefix.as_str(), vdev.as_str()], eal].concat();
-    let pool = ["--total-num-mbufs=4000"];
-    let app = if app.is_empty() { &pool[..] } else { app };
-    Testpmd::start(dir, &eal, app, env).unwrap_or_else(|e| panic!("{e}"))
-}
-
-/// testpmd as it is, with only the name of the device changed.
-#[test]
-fn testpmd_with_another_name() {
-    testpmd_forwards("testpmd_with_another_name", PLAIN, &[], &[], &Port::name(0));
-}
-
-/// testpmd as it is, with its old command line.
-#[test]
-fn testpmd_with_nothing_changed() {
-    if !ours("testpmd_with_nothing_changed") {
-        return;
-    }
-    let env = [("VUSER_CLAIM_VIRTIO_USER", "1")];
-    testpmd_forwards("testpmd_with_nothing_changed", PLAIN, &[], &env, "net_virtio_user0");
-    testpmd_forwards("testpmd_with_nothing_changed", PLAIN, &[], &env, "virtio_user0");
 }

@@ -117,7 +117,10 @@ fn the_back_end_restarts_its_port() {
         }
         let sent = port.tell(&format!("send port={device} frames=20 burst=1")).number("sent");
         let taken = port.tell(&format!("take port={device} idle=30")).number("taken");
-        port.check((sent, taken) == (20, 0), &format!("{}: {sent} sent, and {taken} came from a stopped port", way.name));
+        port.check(
+            (sent, taken) == (20, 0),
+            &format!("{}: {sent} sent, and {taken} came from a stopped port", way.name),
+        );
         for command in ["port start 0", "start"] {
             testpmd.command(command).unwrap_or_else(|e| port.blame(&e));
         }

@@ -28,6 +28,7 @@ mod loading;
 mod loopback;
 mod memory;
 mod offloads;
+mod programs;
 mod queues;
 mod restart;
 mod vm2vm;

@@ -235,5 +235,11 @@ fn testpmd_with_an_external_heap() {
         return;
     }
     let app = ["--mp-alloc=xmemhuge", "--total-num-mbufs=2500"];
-    crate::loading::testpmd_forwards(TEST, &["--in-memory", "--single-file-segments", "-m", "64"], &app, &[], &Port::name(0));
+    crate::programs::testpmd_forwards(
+        TEST,
+        &["--in-memory", "--single-file-segments", "-m", "64"],
+        &app,
+        &[],
+        &Port::name(0),
+    );
 }

@@ -109,12 +109,18 @@ impl Port {
     }
 
     /// With nothing said for it: no plug-in, no turn.
-    pub fn launch(scratch: &Arc<Scratch>, eal: &[&str], env: &[(&str, &str)], turn: Option<Turn>) -> Result<Self, String> {
-        Self::launch_program("tests/port", scratch, eal, env, turn)
+    pub fn launch(
+        scratch: &Arc<Scratch>,
+        eal: &[&str],
+        env: &[(&str, &str)],
+        turn: Option<Turn>,
+    ) -> Result<Self, String> {
+        Self::launch_program(&[], "tests/port", scratch, eal, env, turn)
     }
 
-    /// The program, or another that is made of the same.
+    /// The program, or another that is made of the same, perhaps by way of one that changes its surroundings.
     pub fn launch_program(
+        by: &[&str],
         program: &str,
         scratch: &Arc<Scratch>,
         eal: &[&str],
@@ -123,8 +129,12 @@ impl Port {
     ) -> Result<Self, String> {
         let cpus = allowed_cpus();
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
-        let mut child = Command::new(made(program))
-            .args(["--no-pci", "--no-telemetry", &format!("--file-prefix=vuser{}-{number}", std::process::id())])
+        let program = made(program).display().to_string();
+        let words: Vec<&str> = by.iter().copied().chain([program.as_str()]).collect();
+        let telemetry = if eal.contains(&"--telemetry") { "--telemetry" } else { "--no-telemetry" };
+        let mut child = Command::new(words[0])
+            .args(&words[1..])
+            .args(["--no-pci", telemetry, &format!("--file-prefix=vuser{}-{number}", std::process::id())])
             .arg(format!("--lcores=0@({cpus})"))
             .args(eal)
             .env("XDG_RUNTIME_DIR", &scratch.0)
@@ -133,7 +143,7 @@ impl Port {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(|e| format!("tests/port: {e}"))?;
+            .map_err(|e| format!("{program}: {e}"))?;
         let log = Arc::new(Mutex::new(String::new()));
         keep(child.stderr.take().unwrap(), &log);
         let stdin = child.stdin.take();

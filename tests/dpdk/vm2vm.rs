@@ -80,7 +80,10 @@ fn twelve_ways_between_two_devices() {
         let ring = port.tell(&format!("ring port={} ring=1", switches[0]));
         let (slots, bytes) = (ring.number("slots"), ring.number("bytes"));
         let wanted = (SMALL + case.large * case.slots_of_large, SMALL * 64 + case.large * LARGE);
-        port.check((slots, bytes) == wanted, &format!("{}: slots and bytes {slots}, {bytes}, not {wanted:?}", way.name));
+        port.check(
+            (slots, bytes) == wanted,
+            &format!("{}: slots and bytes {slots}, {bytes}, not {wanted:?}", way.name),
+        );
         port.check(ring.number("corrupt") == 0, &format!("{}: the device reads other frames", way.name));
 
         let received = switch(&mut port, switches[0], switches[1], devices[1]);

@@ -3,10 +3,12 @@
 #include "port.h"
 
 #include <signal.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <rte_interrupts.h>
+#include <rte_power_intrinsics.h>
 
 static unsigned link_events;
 
@@ -66,6 +68,23 @@ static bool sleep_until(struct args *args)
     return count >= 0 || fail("rte_epoll_wait: %d", count);
 }
 
+/* Whether a core that watches a queue's address for a change may go to sleep now. */
+static bool monitor(struct args *args)
+{
+    struct rte_power_monitor_cond condition = {0};
+    int rc = rte_eth_get_monitor_addr(port_of(args), (uint16_t)number(args, "queue", 0), &condition);
+    uint64_t value = 0;
+
+    if (rc != 0)
+        return fail("rte_eth_get_monitor_addr: %d", rc);
+    if (condition.addr == NULL || condition.fn == NULL || condition.size > sizeof(value))
+        return fail("the condition is not whole");
+    memcpy(&value, (const void *)(uintptr_t)condition.addr, condition.size);
+    field("bytes", "%u", condition.size);
+    field("may_sleep", "%d", condition.fn(value, condition.opaque) == 0);
+    return true;
+}
+
 static void ignore(int signal)
 {
     (void)signal;
@@ -87,5 +106,5 @@ static bool pester(struct args *args)
 }
 
 const struct command event_commands[] = {
-    {"links", links}, {"watch", watch}, {"arm", arm}, {"sleep", sleep_until}, {"pester", pester}, {NULL, NULL},
+    {"links", links}, {"watch", watch}, {"arm", arm}, {"sleep", sleep_until}, {"pester", pester}, {"monitor", monitor}, {NULL, NULL},
 };

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <rte_ethdev.h>
+#include <rte_interrupts.h>
 
 #define MAX_QUEUES 16u
 #define NET_HDR 12 /* bytes of virtio's header, which takes room in the first buffer of a frame */
@@ -28,10 +29,10 @@ struct exchange {
     uint16_t port, peer; /* peer: who echoes in this process; the port itself when it is another process */
     struct rte_mempool *pool;
     unsigned sizes[MAX_SIZES], nsizes, burst, segment, window, queues;
-    bool jitter, prepare;
+    bool jitter, prepare, sleeping;
     enum kind kind;
     uint64_t frames, seed, flags_allowed, random;
-    uint64_t received, corrupt, lost, reordered, faulty, chains, bytes;
+    uint64_t received, corrupt, lost, reordered, faulty, chains, bytes, sleeps, overslept;
     const char *fault;
     struct lane lanes[MAX_QUEUES];
 };
@@ -155,6 +156,25 @@ static bool receive(struct exchange *x, struct lane *lane)
     return count != 0;
 }
 
+/* As l3fwd-power does it: ask for interrupts, look again, sleep. Longer than a moment only if a wake-up was lost. */
+static void sleep_on_queues(struct exchange *x)
+{
+    struct rte_epoll_event event;
+    bool came = false;
+
+    for (unsigned q = 0; q < x->queues; q++)
+        if (rte_eth_dev_rx_intr_enable(x->port, (uint16_t)q) != 0)
+            fail("queue %u can't be armed", q);
+    for (unsigned q = 0; q < x->queues; q++)
+        came |= receive(x, &x->lanes[q]);
+    if (!came) {
+        x->sleeps++;
+        x->overslept += rte_epoll_wait(RTE_EPOLL_PER_THREAD, &event, 1, 1000) == 0;
+    }
+    for (unsigned q = 0; q < x->queues; q++)
+        rte_eth_dev_rx_intr_disable(x->port, (uint16_t)q);
+}
+
 static bool complete(const struct exchange *x)
 {
     for (unsigned q = 0; q < x->queues; q++)
@@ -176,6 +196,8 @@ static void move_frames(struct exchange *x, double patience)
             echo(x, &x->lanes[q]);
             moved |= receive(x, &x->lanes[q]);
         }
+        if (x->sleeping && !moved && !complete(x))
+            sleep_on_queues(x);
         if (moved) {
             spinning = false;
         } else if (!spinning) {
@@ -216,6 +238,7 @@ static bool exchange(struct args *args)
     x.window = (unsigned)number(args, "window", 128);
     x.queues = (unsigned)RTE_MIN(number(args, "queues", 1), MAX_QUEUES);
     x.prepare = number(args, "prepare", 0) != 0;
+    x.sleeping = number(args, "sleep", 0) != 0;
     x.flags_allowed = number(args, "flags", 0);
     x.random = x.seed = process_seed + ++run;
     if (x.pool == NULL || !kind_named(text(args, "kind", "unicast"), &x.kind))
@@ -233,6 +256,8 @@ static bool exchange(struct args *args)
     field("faulty", "%" PRIu64, x.faulty);
     field("chains", "%" PRIu64, x.chains);
     field("bytes", "%" PRIu64, x.bytes);
+    field("sleeps", "%" PRIu64, x.sleeps);
+    field("overslept", "%" PRIu64, x.overslept);
     field("ms", "%.1f", seconds * 1e3);
     if (x.fault != NULL)
         fail("%" PRIu64 " packets wrong: %s", x.faulty, x.fault);
