@@ -257,7 +257,7 @@ vuser_bounce_prepare(void *queue, struct rte_mbuf **mbufs, uint16_t n)
     return vuser_tx_prepare(txq->queue, (struct vuser_mbuf **)mbufs, n);
 }
 
-uint32_t
+vuser_count
 vuser_bounce_count(void *queue)
 {
     const struct vuser_rxq *rxq = queue;

@@ -168,7 +168,7 @@ configure(struct rte_eth_dev *eth)
     ret = vuser_dev_set_queue_pairs(port->dev, RTE_MAX(eth->data->nb_rx_queues, eth->data->nb_tx_queues));
     if (ret != 0)
         return vuser_failed(port, "queues", ret);
-    port->pinned = false;
+    eth->data->scattered_rx = (eth->data->dev_conf.rxmode.offloads & RTE_ETH_RX_OFFLOAD_SCATTER) != 0;
     vuser_set_bursts(eth);
     return 0;
 }

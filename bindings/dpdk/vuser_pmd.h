@@ -32,6 +32,13 @@
 /* Segments of a packet that is sent, as the library has it. */
 #define VUSER_MAX_SEGMENTS 64
 
+/* What ethdev counts the used descriptors of a queue in. */
+#if RTE_VERSION >= RTE_VERSION_NUM(25, 11, 0, 0)
+typedef int vuser_count;
+#else
+typedef uint32_t vuser_count;
+#endif
+
 extern int vuser_logtype;
 
 #define VUSER_LOG(level, fmt, ...) \
@@ -94,7 +101,6 @@ struct vuser_port {
     uint16_t max_mtu;
     enum vuser_bounce bounce;      /* As the devargs have it. */
     bool bouncing;                 /* As it is since the last start. */
-    bool pinned;                   /* Receive buffers are external, and pinned to their descriptors. */
     bool filtering;                /* VLAN filter. */
     bool strip;                    /* VLAN tags are to be taken out ... */
     bool strip_at_start;           /* ... and whether the library does it. */
@@ -160,7 +166,7 @@ int vuser_rx_start(struct rte_eth_dev *eth, uint16_t id);
 int vuser_rx_stop(struct rte_eth_dev *eth, uint16_t id);
 int vuser_tx_start(struct rte_eth_dev *eth, uint16_t id);
 int vuser_tx_stop(struct rte_eth_dev *eth, uint16_t id);
-uint32_t vuser_rx_count(void *queue);
+vuser_count vuser_rx_count(void *queue);
 int vuser_rx_status(void *queue, uint16_t offset);
 int vuser_tx_status(void *queue, uint16_t offset);
 int vuser_tx_cleanup(void *queue, uint32_t n);
@@ -181,7 +187,7 @@ void vuser_bounce_fini(struct vuser_port *port);
 uint16_t vuser_bounce_rx(void *rxq, struct rte_mbuf **mbufs, uint16_t n);
 uint16_t vuser_bounce_tx(void *txq, struct rte_mbuf **mbufs, uint16_t n);
 uint16_t vuser_bounce_prepare(void *txq, struct rte_mbuf **mbufs, uint16_t n);
-uint32_t vuser_bounce_count(void *rxq);
+vuser_count vuser_bounce_count(void *rxq);
 int vuser_bounce_rx_status(void *rxq, uint16_t offset);
 int vuser_bounce_tx_status(void *txq, uint16_t offset);
 int vuser_bounce_cleanup(void *txq, uint32_t n);

@@ -130,7 +130,7 @@ impl<L: Lanes> Ring for PackedRing<L> {
         let steps = self.ledger.head_steps(most);
         let Some(desc) = self.desc.run(2 * usize::from(before), 2 * STEP * steps.ids.len()) else { return 0 };
         let mut n = 0;
-        for ((ids, span), cookies) in steps.ids.iter().zip(steps.spans).zip(steps.cookies) {
+        for (ids, cookies) in steps.ids.iter().zip(steps.cookies) {
             // SAFETY: `n` counts the steps, of which there are `most` at most.
             let Some(step) = (unsafe { from.step(n) }) else { break };
             let metas = lanes.or(lanes.or(step.lens, lanes.shl::<32>(lanes.widen(ids))), flags);
@@ -140,7 +140,6 @@ impl<L: Lanes> Ring for PackedRing<L> {
                 lanes.store_pairs(desc.add(2 * STEP * n), step.addrs, metas);
                 lanes.store(cookies.as_mut_ptr().cast(), step.cookies);
             }
-            *span = PLAIN_STEP;
             n += 1;
         }
         self.ledger.lend_steps(n);

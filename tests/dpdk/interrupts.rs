@@ -96,7 +96,8 @@ fn who_polls_is_not_woken() {
     port.pools();
     let vhost = port.vhost(0, 1, "");
     for (way, event) in BOTH.into_iter().flat_map(|way| [(way, false), (way, true)]) {
-        let device = port.device(0, &format!("{}{}", way.args(), event_idx(event)));
+        let stats = if driver() == "net_vuser" { ",stats=1" } else { "" };
+        let device = port.device(0, &format!("{}{}{stats}", way.args(), event_idx(event)));
         port.run(device, vhost, "");
         port.tell(&format!("exchange port={device} peer={vhost} frames=100"));
         for side in [device, vhost] {
@@ -111,6 +112,11 @@ fn who_polls_is_not_woken() {
             .map(|(_, v)| v.parse::<u64>().unwrap())
             .sum();
         port.check(called == 0, &format!("{}: a polling driver was called {called} times", way.name));
+        if driver() == "net_vuser" {
+            let counted = port.tell(&format!("xstats port={device}"));
+            let kicks = counted.number("rx_q0_kicks") + counted.number("tx_q0_kicks");
+            port.check(kicks == 0, &format!("{}: a polling back-end was kicked {kicks} times", way.name));
+        }
         port.remove(0, device);
     }
 }

@@ -133,9 +133,8 @@ fn not_into_a_secondary_process() {
     }
     let dir = Arc::new(scratch(TEST));
     let plugin = plugin();
-    let prefix = format!("--file-prefix=vusersecond{}", std::process::id());
     // Two processes of one EAL share its memory, which ordinary pages can't be.
-    let huge = ["--huge-unlink=never", "-m", "32", prefix.as_str(), "--proc-type"];
+    let huge = ["--huge-unlink=never", "-m", "32", "--file-prefix=both", "--proc-type"];
     let Some(mount) = crate::memory::Hugepages::mount(TEST) else { return };
     let eal = |kind| -> Vec<String> {
         let huge = huge.map(str::to_owned);

@@ -134,10 +134,10 @@ impl Port {
         let telemetry = if eal.contains(&"--telemetry") { "--telemetry" } else { "--no-telemetry" };
         let mut child = Command::new(words[0])
             .args(&words[1..])
-            .args(["--no-pci", telemetry, &format!("--file-prefix=vuser{}-{number}", std::process::id())])
+            .args(["--no-pci", telemetry, &format!("--file-prefix=p{number}")])
             .arg(format!("--lcores=0@({cpus})"))
             .args(eal)
-            .env("XDG_RUNTIME_DIR", &scratch.0)
+            .env("RUNTIME_DIRECTORY", &scratch.0)
             .envs(env.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -1,5 +1,6 @@
 //! Programs that know nothing of us: with only the name of a device changed, and with nothing changed.
 
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -49,7 +50,7 @@ pub fn testpmd_forwards(test: &str, eal: &[&str], app: &[&str], env: &[(&str, &s
 }
 
 fn testpmd(dir: &Path, prefix: &str, eal: &[&str], vdev: &str, app: &[&str], env: &[(&str, &str)]) -> Testpmd {
-    let (prefix, vdev) = (format!("--file-prefix=vuser{}{prefix}", std::process::id()), format!("--vdev={vdev}"));
+    let (prefix, vdev) = (format!("--file-prefix={prefix}"), format!("--vdev={vdev}"));
     let eal = [&[prefix.as_str(), vdev.as_str()], eal].concat();
     let pool = ["--total-num-mbufs=4000"];
     let app = if app.is_empty() { &pool[..] } else { app };
@@ -79,14 +80,13 @@ struct Forwarder(Child);
 impl Forwarder {
     fn start(port: &Port, program: &Path, devices: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
         let vdev = |n: u32| format!("--vdev={devices}{n},path={}", port.file(&format!("s{n}")).display());
-        let prefix = format!("--file-prefix=vuser{}x", std::process::id());
         let child = Command::new(program)
-            .args(["--no-pci", "--no-telemetry", &prefix, &format!("--lcores=0@({})", allowed_cpus())])
+            .args(["--no-pci", "--no-telemetry", "--file-prefix=x", &format!("--lcores=0@({})", allowed_cpus())])
             .args(plugin())
             // l2fwd has a pool of 8192 buffers for each port.
             .args(["--no-huge", "-m", "256", &vdev(0), &vdev(1), "--"])
             .args(args)
-            .env("XDG_RUNTIME_DIR", port.directory())
+            .env("RUNTIME_DIRECTORY", port.directory())
             .envs(env.iter().copied())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -179,4 +179,52 @@ fn in_a_container() {
         port.tell(&format!("exchange port={device} queues={queues} frames=3000 sizes=64,1518,9000 window=64"));
         port.remove(0, device);
     }
+}
+
+/// What DPDK's telemetry answers about our ports.
+fn telemetry(socket: &Path, question: &str) -> String {
+    use nix::sys::socket::{
+        AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, send, socket as open,
+    };
+    let fd = open(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    connect(fd.as_raw_fd(), &UnixAddr::new(socket).unwrap()).unwrap();
+    let mut bytes = [0; 16384];
+    let mut hear = || {
+        let n = recv(fd.as_raw_fd(), &mut bytes, MsgFlags::empty()).unwrap();
+        String::from_utf8_lossy(&bytes[..n]).into_owned()
+    };
+    let greeting = hear();
+    assert!(greeting.contains("DPDK"), "{greeting}");
+    send(fd.as_raw_fd(), question.as_bytes(), MsgFlags::empty()).unwrap();
+    hear()
+}
+
+#[test]
+fn telemetry_knows_the_ports() {
+    const TEST: &str = "telemetry_knows_the_ports";
+    if !ours(TEST) {
+        return;
+    }
+    let Some(mut port) = Port::start(TEST, &[PLAIN, &["--telemetry", "--file-prefix=t"]].concat()) else { return };
+    port.pools();
+    let vhost = port.vhost(0, 2, "");
+    let device = port.device(0, "queues=2");
+    port.run(device, vhost, "rxq=2");
+    port.tell(&format!("exchange port={device} peer={vhost} queues=2 frames=777"));
+    let socket = port.file("dpdk/t/dpdk_telemetry.v2");
+    for (question, words) in [
+        ("/vuser/list".to_owned(), &["/vuser/list", "1"][..]),
+        (format!("/vuser/info,{device}"), &["net_vuser0", "split", "mrg_rxbuf"]),
+        (format!("/vuser/queues,{device}"), &["777"]),
+    ] {
+        let answer = telemetry(&socket, &question);
+        for word in words {
+            port.check(answer.contains(word), &format!("{question}: no {word} in {answer}"));
+        }
+    }
+    for senseless in ["/vuser/info", "/vuser/info,99", "/vuser/info,abc", "/vuser/queues,-1"] {
+        let answer = telemetry(&socket, senseless);
+        port.check(!answer.contains("net_vuser0"), &format!("{senseless}: {answer}"));
+    }
+    port.tell("census");
 }

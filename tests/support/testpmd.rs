@@ -44,7 +44,7 @@ impl Testpmd {
             .args(eal)
             .args(["--", "--interactive", "--nb-cores=1"])
             .args(app)
-            .env("XDG_RUNTIME_DIR", scratch)
+            .env("RUNTIME_DIRECTORY", scratch)
             .envs(env.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
