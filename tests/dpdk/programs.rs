@@ -214,7 +214,7 @@ fn telemetry_knows_the_ports() {
     let socket = port.file("dpdk/t/dpdk_telemetry.v2");
     for (question, words) in [
         ("/vuser/list".to_owned(), &["/vuser/list", "1"][..]),
-        (format!("/vuser/info,{device}"), &["net_vuser0", "split", "mrg_rxbuf"]),
+        (format!("/vuser/info,{device}"), &["net_vuser0", "split", "in-order mergeable"]),
         (format!("/vuser/queues,{device}"), &["777"]),
     ] {
         let answer = telemetry(&socket, &question);

@@ -180,6 +180,20 @@ static void on_alarm(int signal)
     _exit(3);
 }
 
+/* The next command. What `pester` sends is for calls under test; here it would tear a line apart. */
+static bool hear(char **line, size_t *room)
+{
+    sigset_t pest;
+    bool heard;
+
+    sigemptyset(&pest);
+    sigaddset(&pest, SIGUSR1);
+    pthread_sigmask(SIG_BLOCK, &pest, NULL);
+    heard = getline(line, room, stdin) > 0;
+    pthread_sigmask(SIG_UNBLOCK, &pest, NULL);
+    return heard;
+}
+
 int main(int argc, char **argv)
 {
     char *line = NULL;
@@ -196,7 +210,7 @@ int main(int argc, char **argv)
     fflush(stdout);
     for (;;) {
         alarm(0); /* whoever talks to us may take his time */
-        if (getline(&line, &room, stdin) <= 0)
+        if (!hear(&line, &room))
             break;
         alarm(COMMAND_SECONDS);
         reply = open_memstream(&reply_text, &reply_length);
