@@ -65,6 +65,7 @@ struct vuser_txq {
     uint16_t nb_desc;
     bool set_up;
     bool deferred;
+    bool refused;                  /* A pool was refused, and that was said. */
 };
 
 /* Whether frames are copied between the application's buffers and buffers of ours. */
@@ -142,6 +143,15 @@ extern const struct eth_dev_ops vuser_bounce_ops;
 int vuser_port_open(struct vuser_port *port);
 void vuser_port_close(struct vuser_port *port);
 void vuser_set_bursts(struct rte_eth_dev *eth);
+
+/* vuser_configure.c */
+int vuser_learn(struct vuser_port *port);
+int vuser_set_offloads(struct vuser_port *port);
+int vuser_configure(struct rte_eth_dev *eth);
+
+/* vuser_start.c */
+int vuser_start(struct rte_eth_dev *eth);
+int vuser_stop(struct rte_eth_dev *eth);
 
 /* vuser_info.c */
 int vuser_infos_get(struct rte_eth_dev *eth, struct rte_eth_dev_info *info);

@@ -43,7 +43,7 @@ free_packet(void *ctx, struct vuser_mbuf *m)
     rte_pktmbuf_free((struct rte_mbuf *)m);
 }
 
-/* Asked once for each pool that packets to send come from. */
+/* Asked for each pool that packets to send come from, again when a queue goes from one to another. */
 static int
 accepts(void *ctx, void *pool)
 {
@@ -52,9 +52,11 @@ accepts(void *ctx, void *pool)
 
     if (mempool != NULL && vuser_memory_holds(txq->port, mempool))
         return 1;
-    VUSER_LOG(NOTICE, "port %u, transmit queue %u: mempool %s is not in memory that the back-end can reach: its packets "
-              "are dropped and counted as bad_address; bounce=1 copies them", txq->port->id, txq->id,
-              mempool == NULL ? "(none)" : mempool->name);
+    if (!txq->refused)
+        VUSER_LOG(NOTICE, "port %u, transmit queue %u: mempool %s is not in memory that the back-end can reach: its "
+                  "packets are dropped and counted as bad_address; bounce=1 copies them", txq->port->id, txq->id,
+                  mempool == NULL ? "(none)" : mempool->name);
+    txq->refused = true;
     return 0;
 }
 
