@@ -1,12 +1,13 @@
 //! The driver gets into programs in every way that DPDK has, and into none of another release.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
 use crate::paths::BOTH;
 use crate::port::{PLAIN, Port, driver, plugin, possible, scratch};
-use crate::support::{Scratch, build, made, run};
+use crate::support::{Scratch, build, made, run, skip};
 use crate::turn::Turn;
 
 /// Frames pass, in a program that was started somehow.
@@ -203,4 +204,84 @@ fn leaves_dpdks_driver_alone() {
     let device = port.tell(&format!("attach name=net_virtio_user0 args=path={}", socket.display())).number("port");
     let info = port.tell(&format!("info port={device}"));
     port.check(!info.text("firmware").contains("vuser"), "it is ours");
+}
+
+/// DPDK's own directory of drivers, and what the name of a file has to end in there.
+fn drivers_directory() -> (String, String) {
+    let ask = "echo RTE_EAL_PMD_PATH | cc $(pkg-config --cflags libdpdk) -include rte_build_config.h -E -P - | tail -1";
+    let directory = run(Command::new("sh").args(["-c", ask])).trim().trim_matches('"').to_owned();
+    let abi = directory.rsplit('-').next().unwrap().to_owned();
+    (directory, abi)
+}
+
+/// Starts what follows with the plug-in added to DPDK's own directory, which nobody else sees. None: not possible here.
+fn installed(port_directory: &Path) -> Option<[String; 5]> {
+    let (directory, abi) = drivers_directory();
+    let [upper, work] = ["upper", "work"].map(|name| port_directory.join(name));
+    for made in [&upper, &work] {
+        fs::create_dir_all(made).unwrap();
+    }
+    fs::copy(made("librte_net_vuser.so"), upper.join(format!("librte_net_vuser.so.{abi}"))).unwrap();
+    let options = format!("lowerdir={directory},upperdir={},workdir={}", upper.display(), work.display());
+    let script = format!("mount -t overlay -o {options} none {directory} && exec \"$@\"");
+    let by = ["unshare".into(), "--mount".into(), "sh".into(), "-c".into(), script];
+    let words = refs(&by);
+    let works =
+        Command::new(words[0]).args(&words[1..]).args(["sh", "true"]).output().is_ok_and(|o| o.status.success());
+    works.then_some(by)
+}
+
+#[test]
+fn from_dpdks_own_directory() {
+    const TEST: &str = "from_dpdks_own_directory";
+    if !ours(TEST) {
+        return;
+    }
+    let dir = Arc::new(scratch(TEST));
+    let Some(by) = installed(&dir.0) else {
+        return skip(&format!("dpdk::{TEST}"), "file systems can't be laid over each other here");
+    };
+    let by = [&refs(&by)[..], &["sh"]].concat();
+    let mut port = Port::launch_program(&by, "tests/port", &dir, PLAIN, &[], Some(Turn::wait(1))).unwrap();
+    frames_pass(&mut port, "net_vuser0");
+    port.quit();
+}
+
+/// Claimed names are ours wherever we are loaded from, and whoever is there already.
+#[test]
+fn claimed_names_are_ours_however_we_came() {
+    const TEST: &str = "claimed_names_are_ours_however_we_came";
+    if !ours(TEST) {
+        return;
+    }
+    let dir = Arc::new(scratch(TEST));
+    let file = made("librte_net_vuser.so").display().to_string();
+    let theirs = format!("{}/librte_net_virtio.so", drivers_directory().0);
+    let by = installed(&dir.0);
+    let by: Vec<&str> = by.as_ref().map_or(Vec::new(), |by| [&refs(by)[..], &["sh"]].concat());
+    let option = ["-d", file.as_str()];
+    let after = ["-d", theirs.as_str(), "-d", file.as_str()];
+    let cases: [(&str, &[&str], &[&str], &str); 5] = [
+        ("by option", &[], &option, ""),
+        ("by preload", &[], &[], &file),
+        ("after DPDK's driver", &[], &after, ""),
+        ("into a program linked with DPDK's driver", &[], &option, &theirs),
+        ("from DPDK's directory", &by, &[], ""),
+    ];
+    for (how, by, options, preload) in cases {
+        if how.starts_with("from") && by.is_empty() {
+            skip(&format!("dpdk::{TEST}"), "file systems can't be laid over each other here");
+            continue;
+        }
+        let vdevs = ["--vdev=net_virtio_user0,path=loopback", "--vdev=virtio_user5,path=loopback"];
+        let eal = [PLAIN, options, &vdevs].concat();
+        let env = [("VUSER_CLAIM_VIRTIO_USER", "1"), ("LD_PRELOAD", preload)];
+        let mut port = Port::launch_program(by, "tests/port", &dir, &eal, &env, Some(Turn::wait(1))).unwrap();
+        for n in 0..2 {
+            let info = port.tell(&format!("info port={n}"));
+            let is_ours = info.text("firmware").contains("vuser");
+            port.check(is_ours, &format!("{how}: port {n} is {}'s", info.text("driver")));
+        }
+        port.quit();
+    }
 }

@@ -1,6 +1,6 @@
 //! Frames go out, are sent back, and are the same: every way, every length, one queue and many.
 
-use crate::paths::{TEN, Way};
+use crate::paths::TEN;
 use crate::port::{PLAIN, Port, driver};
 use crate::support::testpmd::Testpmd;
 
@@ -8,17 +8,17 @@ use crate::support::testpmd::Testpmd;
 const WIDTHS: [u32; 3] = [64, 256, 512];
 
 /// What the driver says it does is what was selected, and frames pass that way.
-fn every_way(test: &str, width: u32) {
+fn every_way(test: &str, width: u32, more: &str) {
     let force = format!("--force-max-simd-bitwidth={width}");
     let Some(mut port) = Port::start(test, &[PLAIN, &[force.as_str()]].concat()) else { return };
     port.pools();
     let vhost = port.vhost(0, 1, "");
     for way in TEN {
-        let device = port.device(0, &way.args());
+        let device = port.device(0, &format!("{}{more}", way.args()));
         port.tell("dirty");
         let rxd = way.queue_size;
         port.run(device, vhost, &format!("rxd={rxd} txd={rxd}"));
-        the_way(&mut port, device, way, width);
+        the_way(&mut port, device, &format!("{}{}", way.mode(width), if more.is_empty() { "" } else { " bounce" }));
         for size in way.sizes().split(',') {
             port.tell(&format!("exchange port={device} peer={vhost} frames=1500 sizes={size}"));
         }
@@ -32,33 +32,40 @@ fn every_way(test: &str, width: u32) {
 }
 
 /// The selected path, by name.
-fn the_way(port: &mut Port, device: u64, way: Way, width: u32) {
+fn the_way(port: &mut Port, device: u64, expected: &str) {
     if driver() != "net_vuser" {
         return;
     }
-    let expected = way.mode(width);
     let mode = port.tell(&format!("mode port={device}"));
     for side in ["rx", "tx"] {
         let is = mode.text(side).to_owned();
-        port.check(is == expected, &format!("{}: {side} goes by \"{is}\" and not by \"{expected}\"", way.name));
+        port.check(is == expected, &format!("{side} goes by \"{is}\" and not by \"{expected}\""));
     }
     let dumped = port.tell(&format!("dump port={device}")).text("text").to_owned();
-    port.check(dumped.contains(&format!("{} ", expected.split(' ').next().unwrap())), &format!("it dumps {dumped}"));
+    port.check(dumped.contains(expected), &format!("it dumps {dumped}"));
 }
 
 #[test]
 fn every_way_scalar() {
-    every_way("every_way_scalar", WIDTHS[0]);
+    every_way("every_way_scalar", WIDTHS[0], "");
 }
 
 #[test]
 fn every_way_avx2() {
-    every_way("every_way_avx2", WIDTHS[1]);
+    every_way("every_way_avx2", WIDTHS[1], "");
 }
 
 #[test]
 fn every_way_avx512() {
-    every_way("every_way_avx512", WIDTHS[2]);
+    every_way("every_way_avx512", WIDTHS[2], "");
+}
+
+/// The same where frames are copied because the device can't have the application's memory.
+#[test]
+fn every_way_by_copies() {
+    if driver() == "net_vuser" {
+        every_way("every_way_by_copies", WIDTHS[2], ",bounce=1");
+    }
 }
 
 /// A testpmd that sends back what comes from the device at `s0`, on each of so many queues.

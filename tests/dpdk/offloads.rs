@@ -1,7 +1,7 @@
 //! Checksums, segmentation and VLAN tags, in both directions, and changed between starts.
 
 use crate::paths::{BOTH, TEN};
-use crate::port::{Answer, PLAIN, Port};
+use crate::port::{Answer, PLAIN, Port, driver};
 
 // Offloads of ports and flags of packets, as DPDK numbers them.
 const RX_STRIP: u64 = 1;
@@ -45,7 +45,19 @@ fn pass(port: &mut Port, from: u64, to: u64, send: &str, flags: u64) -> Answer {
 
 #[test]
 fn checksums_and_segmentation_both_ways() {
-    let Some(mut port) = Port::start("checksums_and_segmentation_both_ways", PLAIN) else { return };
+    checksums_and_segmentation("checksums_and_segmentation_both_ways", "");
+}
+
+/// What packets say of themselves is copied with them.
+#[test]
+fn checksums_and_segmentation_by_copies() {
+    if driver() == "net_vuser" {
+        checksums_and_segmentation("checksums_and_segmentation_by_copies", ",bounce=1");
+    }
+}
+
+fn checksums_and_segmentation(test: &str, more: &str) {
+    let Some(mut port) = Port::start(test, PLAIN) else { return };
     port.pools();
     let vhost = port.vhost(0, 1, ",tso=1");
     port.tell(&format!("stop port={vhost}"));
@@ -53,7 +65,7 @@ fn checksums_and_segmentation_both_ways() {
     port.tell(&format!("configure port={vhost} pool=vhost rxo={RX_SUMS:#x} txo={:#x}", all | TX_SEGMENTS));
     port.tell(&format!("start port={vhost}"));
     for way in TEN {
-        let device = port.device(0, &way.args());
+        let device = port.device(0, &format!("{}{more}", way.args()));
         let lro = if way.mergeable { RX_LRO } else { 0 };
         let rings = format!("rxd={0} txd={0}", way.queue_size);
         port.run(device, vhost, &format!("rxo={:#x} txo={:#x} {rings}", RX_SUMS | lro, all | TX_TSO | TX_SEGMENTS));
