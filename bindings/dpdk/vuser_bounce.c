@@ -10,6 +10,8 @@
 
 /* Packets at once. */
 #define BULK 32
+/* Buffers that a queue of the library keeps near at most (struct vuser_pool_config). */
+#define KEPT 144
 
 /* The library's buffers are told apart by the compiler only (vuser_layout.h). */
 static inline struct rte_mbuf *
@@ -38,9 +40,9 @@ buffers(const struct vuser_port *port)
 
     for (i = 0; i < VUSER_MAX_PAIRS; i++) {
         if (port->rxq[i].pool != NULL)
-            n += port->rxq[i].nb_desc + 80 + 8 * BULK;
+            n += port->rxq[i].nb_desc + KEPT + 8 * BULK;
         if (port->txq[i].set_up)
-            n += port->txq[i].nb_desc + 80 + 8 * BULK;
+            n += port->txq[i].nb_desc + KEPT + 8 * BULK;
     }
     return n;
 }

@@ -60,6 +60,8 @@ pub struct RxQueue<R> {
     room: Room,
     /// Whether frames may be taken in steps, and whether their headers must be looked at then.
     steps: bool,
+    /// The same, and that they can be: it is known where buffers begin.
+    by_steps: bool,
     look: Option<[[u64; 2]; 2]>,
     options: RxOptions,
     /// Buffers offered at a time.
@@ -110,6 +112,8 @@ impl<R: Ring> RxQueue<R> {
     ) -> Self {
         let framing = Framing::new(features);
         let (buf_len, headroom) = source.room();
+        // With a hash in each header no frame is ordinary.
+        let steps = !features.contains(Features::HASH_REPORT) && !framing.own_descriptor;
         Self {
             features,
             framing,
@@ -121,8 +125,8 @@ impl<R: Ring> RxQueue<R> {
                 hdr_len: framing.hdr_len,
                 len: u32::from(buf_len.saturating_sub(headroom)),
             },
-            // With a hash in each header no frame is ordinary.
-            steps: !features.contains(Features::HASH_REPORT) && !framing.own_descriptor,
+            steps,
+            by_steps: steps && source.linear().is_some(),
             look: (framing.mergeable || features.contains(Features::GUEST_CSUM))
                 .then(|| header::ordinary(framing.mergeable)),
             options,
@@ -181,7 +185,7 @@ impl<R: Ring> RxQueue<R> {
     /// Receives ordinary frames by steps of four; how many steps.
     #[inline(always)]
     fn receive_steps(&mut self, places: &mut [[MaybeUninit<MbufRef>; STEP]]) -> usize {
-        if places.is_empty() || self.merge.is_some() || !self.steps || self.room.linear.is_none() {
+        if places.is_empty() || self.merge.is_some() || !self.by_steps {
             return 0;
         }
         let n = match self.look {

@@ -87,8 +87,9 @@ pub trait Ring {
     fn poll(&mut self) -> Result<(), Lie>;
 
     /// Takes the oldest buffers by steps of [`STEP`], `most` at most, as long as all four are plain, of one slot each,
-    /// used, in order, and accepted; how many steps. With `Lengths::Ignored` (transmit) what is given as the bytes
-    /// used means nothing, and steps are taken also where an in-order device does not say it.
+    /// used, in order, and accepted; how many steps. With `Lengths::Wanted` (receive) whoever asks has never offered
+    /// anything but plain chains of one slot. With `Lengths::Ignored` (transmit) what is given as the bytes used means
+    /// nothing, and steps are taken also where an in-order device does not say it.
     fn take_steps(&mut self, most: usize, lengths: Lengths, to: &mut impl Takes<Quad<Self>>) -> usize;
 
     /// Takes one used chain, whichever it is: afterwards it is the one that was the oldest in the ledger.

@@ -233,7 +233,7 @@ impl<L: Lanes> Ring for PackedRing<L> {
         let mask = lanes.splat(if in_batch { 0 } else { META_USED_MASK });
         let mut n = 0;
         for ((ids, spans), cookies) in steps.ids.iter().zip(steps.spans).zip(steps.cookies) {
-            if *spans != PLAIN_STEP {
+            if lengths == Lengths::Ignored && *spans != PLAIN_STEP {
                 break;
             }
             // [used] pairs with the device's release of the flags: length, id and frame are there.

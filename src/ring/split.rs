@@ -233,7 +233,7 @@ impl<L: Lanes> Ring for SplitRing<L> {
     }
 
     #[inline(always)]
-    fn take_steps(&mut self, most: usize, _: Lengths, to: &mut impl Takes<L::Quad>) -> usize {
+    fn take_steps(&mut self, most: usize, lengths: Lengths, to: &mut impl Takes<L::Quad>) -> usize {
         if self.run.is_on() {
             return 0;
         }
@@ -244,7 +244,7 @@ impl<L: Lanes> Ring for SplitRing<L> {
         let Some(used) = self.used.run(at, STEP * steps.ids.len()) else { return 0 };
         let mut n = 0;
         for ((ids, spans), cookies) in steps.ids.iter().zip(steps.spans).zip(steps.cookies) {
-            if *spans != PLAIN_STEP {
+            if lengths == Lengths::Ignored && *spans != PLAIN_STEP {
                 break;
             }
             // SAFETY: a step of elements of the run, whose length was checked.
