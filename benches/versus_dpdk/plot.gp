@@ -1,34 +1,45 @@
-# Draws what versus_dpdk measured in its standard setup. gnuplot -e "csv='figures.csv'; svg='figures.svg'" plot.gp
+# Draws what versus_dpdk measured in its standard setup: gnuplot -e "csv='figures.csv'; svg='figures.svg'" plot.gp
 set datafile separator ","
-set terminal svg size 1300,1000 dynamic background "white" font "sans,11"
+set terminal svg size 1200,1150 dynamic background "white" font "sans,11"
 set output svg
 set style data histograms
 set style histogram clustered gap 1
-set style fill solid 0.85 border -1
-set boxwidth 0.9
-set xtics rotate by -35 font ",9"
+set style fill solid 0.85 noborder
+set xtics rotate by -30 font ",9" nomirror
+set ytics nomirror
+set border 3
 set grid ytics
-set key top right
+set key outside top right horizontal
 set yrange [0:*]
-set multiplot layout 3,2 title system(sprintf("sed -n 's/^# \\(date\\|cpu\\|dpdk\\|commit\\): //p' '%s' | paste -sd ',' | sed 's/,/, /g'", csv))
+set lmargin 7
+set rmargin 9
+set tmargin 3
+set bmargin 9
 
-# The columns of the figures: stage 1, direction 2, regime 3, path 4, burst 5, size 6, ring 7, queues 8, a 11, b 14.
-rows(stage, direction, regime) = sprintf("< awk -F, '$1==\"%s\" && $2==\"%s\" && $3==\"%s\" && $5==32 && $6==64 && $7==256 && $8==1' '%s'", stage, direction, regime, csv)
-count(stage, direction, regime) = int(system(rows(stage, direction, regime)[3:*]." | wc -l"))
-name(letter) = system(sprintf("sed -n 's/^# %s: //p' '%s' | sed 's/_/\\\\\\\\_/g'", letter, csv))
+# From the comments at the top of the figures.
+about(key) = system(sprintf("sed -n 's/^# %s: //p' '%s' | sed 's/_/\\\\_/g'", key, csv))
+# Columns: stage 1, direction 2, regime 3, path 4, burst 5, size 6, ring 7, queues 8, a 11, b 14.
+rows(stage, direction, regime) = sprintf( \
+    "awk -F, '$1==\"%s\" && $2==\"%s\" && $3==\"%s\" && $5==32 && $6==64 && $7==256 && $8==1' '%s'", \
+    stage, direction, regime, csv)
 
-do for [panel in "cpu,rx, cpu,tx, instructions,rx, instructions,tx, cross,forward,near cross,forward,far"] {
-    stage = word(system("echo '".panel."' | tr ',' ' '"), 1)
-    direction = word(system("echo '".panel."' | tr ',' ' '"), 2)
-    regime = word(system("echo '".panel."' | tr ',' ' '"), 3)
-    set title sprintf("%s, %s%s", direction, stage eq "cpu" ? "cycles per packet" : stage eq "cross" ? "Mpps, null device on the other core, " : "instructions per packet", regime)
-    if (count(stage, direction, regime) > 0) {
-        plot rows(stage, direction, regime) using 11:xtic(4) title name("a"), "" using 14 title name("b")
+stages = "cpu cpu instructions instructions cross cross vhost vhost"
+directions = "rx tx rx tx forward forward rx tx"
+regimes = "- - - - near far near near"
+array units[8] = ["cycles per packet", "cycles per packet", "instructions per packet", "instructions per packet", \
+    "Mpps, null device on the other core, near", "Mpps, null device on the other core, far", \
+    "Mpps, DPDK's vhost on the other core, near", "Mpps, DPDK's vhost on the other core, near"]
+
+set multiplot layout 4,2 title sprintf("%s, commit %s, %s, %s", about("dpdk"), about("commit"), about("cpu"), about("date"))
+do for [i=1:8] {
+    regime = word(regimes, i) eq "-" ? "" : word(regimes, i)
+    command = rows(word(stages, i), word(directions, i), regime)
+    set title sprintf("%s, %s", word(directions, i), units[i]) offset 0,-0.5
+    if (int(system(command." | wc -l")) > 0) {
+        plot "< ".command using 11:xtic(4) title about("a") lc rgb "#888888", "" using 14 title about("b") lc rgb "#1b7f5c"
     } else {
-        unset tics
-        plot [0:1] [0:1] NaN title "not measured"
-        set xtics rotate by -35 font ",9"
-        set ytics
+        set title sprintf("%s, %s: not measured", word(directions, i), units[i]) offset 0,-0.5
+        plot [0:1] [0:1] NaN notitle
     }
 }
 unset multiplot
