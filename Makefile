@@ -29,7 +29,7 @@ PMD_OBJECTS := $(PMD_SOURCES:bindings/dpdk/%.c=$(B)/pmd/%.o)
 PMD_CFLAGS = -std=gnu11 -Wall -Wextra -fPIC -fvisibility=hidden -DALLOW_INTERNAL_API -DALLOW_EXPERIMENTAL_API \
   -Iinclude -I$(SDK)/include $(shell $(PKG_CONFIG) --cflags libdpdk)
 # Where DPDK looks for drivers, .../pmds-23.0, and the version of its interface that this name ends in.
-DRIVERDIR ?= $(shell echo RTE_EAL_PMD_PATH | $(CC) $$($(PKG_CONFIG) --cflags libdpdk) -include rte_build_config.h -E -P - | tail -1)
+DRIVERDIR ?= $(shell echo RTE_EAL_PMD_PATH | $(CC) $$($(PKG_CONFIG) --cflags libdpdk) -include rte_build_config.h -E -P - | tail -1 | tr -d '"')
 PMD_ABI = $(lastword $(subst -, ,$(DRIVERDIR)))
 
 .PHONY: all lib pmd install-pmd examples install clean demo test test-unit test-foreign bench bench-dpdk header lint prepare FORCE

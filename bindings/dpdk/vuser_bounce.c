@@ -30,7 +30,7 @@ data_size(const struct vuser_port *port)
     return size;
 }
 
-/* Rings, what queues keep near, and a burst of each in work. */
+/* Rings, what queues keep near, and a burst of each in work, in which a frame may be of several buffers. */
 static uint32_t
 buffers(const struct vuser_port *port)
 {
@@ -38,9 +38,9 @@ buffers(const struct vuser_port *port)
 
     for (i = 0; i < VUSER_MAX_PAIRS; i++) {
         if (port->rxq[i].pool != NULL)
-            n += port->rxq[i].nb_desc + 80 + 2 * BULK;
+            n += port->rxq[i].nb_desc + 80 + 8 * BULK;
         if (port->txq[i].set_up)
-            n += port->txq[i].nb_desc + 80 + 2 * BULK;
+            n += port->txq[i].nb_desc + 80 + 8 * BULK;
     }
     return n;
 }
@@ -257,7 +257,7 @@ vuser_bounce_prepare(void *queue, struct rte_mbuf **mbufs, uint16_t n)
     return vuser_tx_prepare(txq->queue, (struct vuser_mbuf **)mbufs, n);
 }
 
-uint32_t
+vuser_count
 vuser_bounce_count(void *queue)
 {
     const struct vuser_rxq *rxq = queue;

@@ -89,6 +89,18 @@ vuser_intr_start(struct rte_eth_dev *eth)
     return ret;
 }
 
+/* No callback runs when it returns, except one that the caller is called by. */
+static void
+unwatch(struct rte_eth_dev *eth)
+{
+    if (rte_thread_is_intr()) {
+        rte_intr_callback_unregister_pending(eth->intr_handle, connection_event, eth, NULL);
+        return;
+    }
+    while (rte_intr_callback_unregister(eth->intr_handle, connection_event, eth) == -EAGAIN)
+        rte_pause();
+}
+
 void
 vuser_intr_stop(struct rte_eth_dev *eth)
 {
@@ -96,10 +108,8 @@ vuser_intr_stop(struct rte_eth_dev *eth)
 
     if (handle == NULL)
         return;
-    /* Until no callback runs. */
     if (eth->data->dev_conf.intr_conf.lsc)
-        while (rte_intr_callback_unregister(handle, connection_event, eth) == -EAGAIN)
-            rte_pause();
+        unwatch(eth);
     rte_intr_vec_list_free(handle);
     rte_intr_nb_efd_set(handle, 0);
 }

@@ -6,7 +6,7 @@
 
 #include "vuser_pmd.h"
 
-int vuser_logtype = RTE_LOGTYPE_PMD;
+int vuser_logtype = RTE_LOGTYPE_EAL;
 
 /* Levels of the library, from 1 on, as levels of DPDK's. */
 static const uint32_t levels[] = { RTE_LOG_ERR, RTE_LOG_WARNING, RTE_LOG_INFO, RTE_LOG_DEBUG, RTE_LOG_DEBUG };

@@ -62,8 +62,8 @@ add(struct vuser_port *port, const struct piece *piece)
     }
     if (memory->error == 0)
         memory->error = ret;
-    VUSER_LOG(INFO, "port %u: %zu bytes at %#zx are not shared: %s", port->id, piece->len, (size_t)piece->addr,
-              vuser_last_error());
+    VUSER_LOG(WARNING, "port %u: %zu bytes at %#zx are not shared, packets in them will be dropped: %s", port->id,
+              piece->len, (size_t)piece->addr, vuser_last_error());
 }
 
 /* The page's file; false when it has none, as external memory. */
@@ -179,9 +179,9 @@ vuser_memory_share(struct vuser_port *port)
     struct walk walk = { .port = port, .from = 0, .to = UINTPTR_MAX };
     char name[RTE_MEM_EVENT_CALLBACK_NAME_LEN];
 
-    if (port->memory.following)
-        return port->memory.error;
-    port->memory.error = 0;
+    if (port->memory.following && port->memory.error == 0)
+        return 0;
+    vuser_memory_unshare(port);
     rte_mcfg_mem_read_lock();
     rte_memseg_walk_thread_unsafe(gather, &walk);
     add(port, &walk.piece);

@@ -32,6 +32,13 @@
 /* Segments of a packet that is sent, as the library has it. */
 #define VUSER_MAX_SEGMENTS 64
 
+/* What ethdev counts the used descriptors of a queue in. */
+#if RTE_VERSION >= RTE_VERSION_NUM(25, 11, 0, 0)
+typedef int vuser_count;
+#else
+typedef uint32_t vuser_count;
+#endif
+
 extern int vuser_logtype;
 
 #define VUSER_LOG(level, fmt, ...) \
@@ -58,6 +65,7 @@ struct vuser_txq {
     uint16_t nb_desc;
     bool set_up;
     bool deferred;
+    bool refused;                  /* A pool was refused, and that was said. */
 };
 
 /* Whether frames are copied between the application's buffers and buffers of ours. */
@@ -94,7 +102,6 @@ struct vuser_port {
     uint16_t max_mtu;
     enum vuser_bounce bounce;      /* As the devargs have it. */
     bool bouncing;                 /* As it is since the last start. */
-    bool pinned;                   /* Receive buffers are external, and pinned to their descriptors. */
     bool filtering;                /* VLAN filter. */
     bool strip;                    /* VLAN tags are to be taken out ... */
     bool strip_at_start;           /* ... and whether the library does it. */
@@ -137,6 +144,15 @@ int vuser_port_open(struct vuser_port *port);
 void vuser_port_close(struct vuser_port *port);
 void vuser_set_bursts(struct rte_eth_dev *eth);
 
+/* vuser_configure.c */
+int vuser_learn(struct vuser_port *port);
+int vuser_set_offloads(struct vuser_port *port);
+int vuser_configure(struct rte_eth_dev *eth);
+
+/* vuser_start.c */
+int vuser_start(struct rte_eth_dev *eth);
+int vuser_stop(struct rte_eth_dev *eth);
+
 /* vuser_info.c */
 int vuser_infos_get(struct rte_eth_dev *eth, struct rte_eth_dev_info *info);
 int vuser_fw_version_get(struct rte_eth_dev *eth, char *text, size_t size);
@@ -160,7 +176,7 @@ int vuser_rx_start(struct rte_eth_dev *eth, uint16_t id);
 int vuser_rx_stop(struct rte_eth_dev *eth, uint16_t id);
 int vuser_tx_start(struct rte_eth_dev *eth, uint16_t id);
 int vuser_tx_stop(struct rte_eth_dev *eth, uint16_t id);
-uint32_t vuser_rx_count(void *queue);
+vuser_count vuser_rx_count(void *queue);
 int vuser_rx_status(void *queue, uint16_t offset);
 int vuser_tx_status(void *queue, uint16_t offset);
 int vuser_tx_cleanup(void *queue, uint32_t n);
@@ -181,7 +197,7 @@ void vuser_bounce_fini(struct vuser_port *port);
 uint16_t vuser_bounce_rx(void *rxq, struct rte_mbuf **mbufs, uint16_t n);
 uint16_t vuser_bounce_tx(void *txq, struct rte_mbuf **mbufs, uint16_t n);
 uint16_t vuser_bounce_prepare(void *txq, struct rte_mbuf **mbufs, uint16_t n);
-uint32_t vuser_bounce_count(void *rxq);
+vuser_count vuser_bounce_count(void *rxq);
 int vuser_bounce_rx_status(void *rxq, uint16_t offset);
 int vuser_bounce_tx_status(void *txq, uint16_t offset);
 int vuser_bounce_cleanup(void *txq, uint32_t n);

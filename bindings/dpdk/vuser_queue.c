@@ -131,7 +131,6 @@ vuser_rx_setup(struct rte_eth_dev *eth, uint16_t id, uint16_t nb_desc, unsigned 
         .nb_desc = ring_size(port, nb_desc),
         .deferred = conf->rx_deferred_start,
     };
-    port->pinned |= (rte_pktmbuf_priv_flags(pool) & RTE_PKTMBUF_POOL_F_PINNED_EXT_BUF) != 0;
     ret = port->bouncing ? 0 : attach_rx(rxq);
     if (ret == 0)
         return 0;
@@ -219,7 +218,7 @@ vuser_tx_stop(struct rte_eth_dev *eth, uint16_t id)
     return done(port, vuser_tx_queue_stop(port->dev, id), &eth->data->tx_queue_state[id], RTE_ETH_QUEUE_STATE_STOPPED);
 }
 
-uint32_t
+vuser_count
 vuser_rx_count(void *queue)
 {
     return RTE_MAX(vuser_queue_count(queue), 0);

@@ -9,12 +9,26 @@
 
 #include "vuser_pmd.h"
 
+/* rte_mempool_get_bulk takes from the lcore's cache one by one, from its end; a copy does as well. */
 static int
 get_bulk(void *ctx, struct vuser_mbuf **mbufs, unsigned int n)
 {
     const struct vuser_rxq *rxq = ctx;
+    struct rte_mempool_cache *cache;
 
-    return rxq->pool == NULL ? -1 : rte_mempool_get_bulk(rxq->pool, (void **)mbufs, n);
+    if (unlikely(rxq->pool == NULL))
+        return -1;
+#if !defined(RTE_LIBRTE_MEMPOOL_DEBUG) && !defined(RTE_LIBRTE_MEMPOOL_STATS)
+    cache = rte_mempool_default_cache(rxq->pool, rte_lcore_id());
+    if (likely(cache != NULL && cache->len >= n)) {
+        cache->len -= n;
+        rte_memcpy(mbufs, &cache->objs[cache->len], n * sizeof(*mbufs));
+        return 0;
+    }
+#else
+    (void)cache;
+#endif
+    return rte_mempool_get_bulk(rxq->pool, (void **)mbufs, n);
 }
 
 /* All n are of one pool. */
@@ -43,7 +57,7 @@ free_packet(void *ctx, struct vuser_mbuf *m)
     rte_pktmbuf_free((struct rte_mbuf *)m);
 }
 
-/* Asked once for each pool that packets to send come from. */
+/* Asked for each pool that packets to send come from, again when a queue goes from one to another. */
 static int
 accepts(void *ctx, void *pool)
 {
@@ -52,9 +66,11 @@ accepts(void *ctx, void *pool)
 
     if (mempool != NULL && vuser_memory_holds(txq->port, mempool))
         return 1;
-    VUSER_LOG(NOTICE, "port %u, transmit queue %u: mempool %s is not in memory that the back-end can reach: its packets "
-              "are dropped and counted as bad_address; bounce=1 copies them", txq->port->id, txq->id,
-              mempool == NULL ? "(none)" : mempool->name);
+    if (!txq->refused)
+        VUSER_LOG(NOTICE, "port %u, transmit queue %u: mempool %s is not in memory that the back-end can reach: its "
+                  "packets are dropped and counted as bad_address; bounce=1 copies them", txq->port->id, txq->id,
+                  mempool == NULL ? "(none)" : mempool->name);
+    txq->refused = true;
     return 0;
 }
 

@@ -1,5 +1,5 @@
-/* Receiving with a second look: VLAN filter, a change of stripping while running, pinned external buffers. All in software,
- * and only as long as one of them is on.
+/* Receiving with a second look: VLAN filter, and stripping that has been changed while the port runs. In software, and only
+ * as long as one of them is wanted.
  *
  * SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
  */
@@ -46,15 +46,6 @@ filter(const struct rte_eth_dev_data *data, struct rte_mbuf **mbufs, uint16_t n)
     return kept;
 }
 
-/* A receive queue sets all flags of its buffers anew. That one is external and pinned is still in its pool. */
-static void
-mend_pinned(struct rte_mbuf *m)
-{
-    for (; m != NULL; m = m->next)
-        if (rte_pktmbuf_priv_flags(m->pool) & RTE_PKTMBUF_POOL_F_PINNED_EXT_BUF)
-            m->ol_flags |= RTE_MBUF_F_EXTERNAL;
-}
-
 /* Tags are taken out by the library, or not, as it was at the start; when that has changed since, it is made good here. */
 static void
 change_tags(struct rte_mbuf **mbufs, uint16_t n, bool strip)
@@ -75,18 +66,13 @@ change_tags(struct rte_mbuf **mbufs, uint16_t n, bool strip)
 bool
 vuser_revises(const struct vuser_port *port)
 {
-    return port->filtering || port->pinned || port->strip != port->strip_at_start;
+    return port->filtering || port->strip != port->strip_at_start;
 }
 
 /* Looks at received frames again; how many are left. */
 uint16_t
 vuser_revise(const struct vuser_port *port, struct rte_mbuf **mbufs, uint16_t n)
 {
-    uint16_t i;
-
-    if (port->pinned && !port->bouncing)
-        for (i = 0; i < n; i++)
-            mend_pinned(mbufs[i]);
     if (port->strip != port->strip_at_start)
         change_tags(mbufs, n, port->strip);
     return port->filtering ? filter(port->eth->data, mbufs, n) : n;

@@ -122,12 +122,6 @@ impl MbufRef {
         Self(mbuf)
     }
 
-    /// A free buffer that a pool has kept by its descriptor.
-    #[inline(always)]
-    pub(super) const fn of_pool(mbuf: NonNull<Mbuf>) -> Self {
-        Self(mbuf)
-    }
-
     /// The descriptor's address.
     #[inline(always)]
     pub const fn as_ptr(self) -> *mut Mbuf {

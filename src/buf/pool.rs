@@ -7,10 +7,12 @@
 //! first, so that getting or giving 32 buffers costs two steps on the stack. Queues keep a [`Cache`] in front.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::cell::UnsafeCell;
 use std::ffi::c_void;
+use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use arrayvec::ArrayVec;
 use nix::errno::Errno;
@@ -50,25 +52,17 @@ impl Default for PoolConfig {
 struct Bunch {
     below: AtomicU32,
     others: AtomicU32,
-    rest: [AtomicPtr<Mbuf>; BUNCH - 1],
+    /// Whoever has the bunch has these, and nobody else reads them.
+    rest: UnsafeCell<[MaybeUninit<MbufRef>; BUNCH - 1]>,
 }
 
 impl Bunch {
-    /// A record of no bunch yet. Its places name a buffer from the beginning: they are never null.
-    fn new(any: NonNull<Mbuf>) -> Self {
+    const fn new() -> Self {
         Self {
             below: AtomicU32::new(NIL),
             others: AtomicU32::new(0),
-            rest: std::array::from_fn(|_| AtomicPtr::new(any.as_ptr())),
+            rest: UnsafeCell::new([const { MaybeUninit::uninit() }; BUNCH - 1]),
         }
-    }
-
-    /// The buffer at a place.
-    #[inline(always)]
-    fn at(&self, place: usize) -> MbufRef {
-        let m = self.rest[place].load(Ordering::Relaxed);
-        // SAFETY: never null, see `new`.
-        MbufRef::of_pool(unsafe { NonNull::new_unchecked(m) })
     }
 }
 
@@ -134,7 +128,7 @@ impl Pool {
         let descriptors = Descriptors::new(count)?;
         let pool = Arc::new(Self {
             memory: Arc::new(memory),
-            bunches: std::iter::repeat_with(|| Bunch::new(descriptors.first)).take(count).collect(),
+            bunches: std::iter::repeat_with(Bunch::new).take(count).collect(),
             descriptors,
             top: AtomicU64::new(u64::from(NIL)),
             stride: stride * STRIDE,
@@ -198,8 +192,10 @@ impl Pool {
         let Some((&first, others)) = bunch.split_first() else { return };
         let index = self.index(first);
         let Some(record) = self.bunches.get(index as usize) else { return };
-        for (place, m) in record.rest.iter().zip(others) {
-            place.store(m.as_ptr(), Ordering::Relaxed);
+        // SAFETY: the bunch is ours until it is on the stack.
+        let rest = unsafe { &mut *record.rest.get() };
+        for (place, m) in rest.iter_mut().zip(others) {
+            place.write(*m);
         }
         record.others.store(others.len() as u32, Ordering::Relaxed);
         let mut top = self.top.load(Ordering::Relaxed);
@@ -228,15 +224,15 @@ impl Pool {
                 Ok(_) => {
                     let n = record.others.load(Ordering::Relaxed) as usize + 1;
                     let first = self.buffer(top as u32);
-                    // Those behind the last are of a time before, and are not counted below.
-                    let all: [_; BUNCH] = std::array::from_fn(|k| if k == 0 { first } else { record.at(k - 1) });
                     let len = into.len();
                     if into.remaining_capacity() < BUNCH || n > BUNCH {
                         return 0;
                     }
-                    // SAFETY: there is room for a whole bunch, and the first `n` are written.
+                    // SAFETY: the bunch is ours now. There is room for a whole one, and the first `n` of it are buffers.
                     unsafe {
-                        into.as_mut_ptr().add(len).cast::<[MbufRef; BUNCH]>().write(all);
+                        let to = into.as_mut_ptr().add(len);
+                        to.write(first);
+                        to.add(1).cast::<[MaybeUninit<MbufRef>; BUNCH - 1]>().write(*record.rest.get());
                         into.set_len(len + n);
                     }
                     return n;

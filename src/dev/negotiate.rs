@@ -18,6 +18,7 @@ pub const SUPPORTED: Features = Features::CSUM
     .union(Features::MRG_RXBUF)
     .union(Features::STATUS)
     .union(Features::MQ)
+    .union(Features::CTRL_VQ)
     .union(Features::ANY_LAYOUT)
     .union(Features::INDIRECT_DESC)
     .union(Features::EVENT_IDX)
@@ -81,7 +82,8 @@ pub fn wanted(config: &Config) -> Features {
     wanted.set(Features::RING_PACKED, config.packed_vq);
     wanted.set(Features::EVENT_IDX, config.event_idx);
     wanted.set(Features::INDIRECT_DESC, config.indirect);
-    wanted.set(Features::MQ, config.queues > 1);
+    // MQ must not be without CTRL_VQ (VIRTIO 5.1.3.1). Nothing is sent on that queue: pairs are switched by messages.
+    wanted.set(Features::MQ | Features::CTRL_VQ, config.queues > 1);
     wanted
 }
 

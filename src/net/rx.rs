@@ -60,7 +60,7 @@ pub struct RxQueue<R> {
     room: Room,
     /// Whether frames may be taken in steps, and whether their headers must be looked at then.
     steps: bool,
-    look: bool,
+    look: Option<[[u64; 2]; 2]>,
     options: RxOptions,
     /// Buffers offered at a time.
     bulk: u16,
@@ -123,7 +123,8 @@ impl<R: Ring> RxQueue<R> {
             },
             // With a hash in each header no frame is ordinary.
             steps: !features.contains(Features::HASH_REPORT) && !framing.own_descriptor,
-            look: framing.mergeable || features.contains(Features::GUEST_CSUM),
+            look: (framing.mergeable || features.contains(Features::GUEST_CSUM))
+                .then(|| header::ordinary(framing.mergeable)),
             options,
             bulk: (ring.ledger().size() / 4).clamp(1, BULK as u16),
             merge: None,
@@ -178,28 +179,32 @@ impl<R: Ring> RxQueue<R> {
     /// Receives ordinary frames by steps of four; how many steps.
     #[inline(always)]
     fn receive_steps(&mut self, places: &mut [[MaybeUninit<MbufRef>; STEP]]) -> usize {
-        if places.is_empty() || self.merge.is_some() || !self.steps {
+        if places.is_empty() || self.merge.is_some() || !self.steps || self.room.linear.is_none() {
             return 0;
         }
-        let lanes = self.ring.lanes();
-        let mut to = Receive {
-            lanes,
-            room: self.room,
-            rearm: self.first,
-            look: self.look.then(|| header::ordinary(self.framing.mergeable)),
-            bytes: lanes.splat(0),
-            places: &mut *places,
+        let n = match self.look {
+            Some(look) => self.take_steps::<true>(places, look),
+            None => self.take_steps::<false>(places, Default::default()),
         };
-        let n = self.ring.take_steps(to.places.len(), Lengths::Wanted, &mut to);
-        let bytes = to.bytes;
-        if n > 0 {
-            self.board.counters.bytes.add(lanes.array(bytes).iter().sum());
-            if self.options.vlan_strip || self.options.sort {
-                let frames = places.iter().take(n).flatten();
-                // SAFETY: the steps have written them.
-                frames.for_each(|m| self.finish(unsafe { m.assume_init() }));
-            }
+        if self.options.vlan_strip || self.options.sort {
+            let frames = places.iter().take(n).flatten();
+            // SAFETY: the steps have written them.
+            frames.for_each(|m| self.finish(unsafe { m.assume_init() }));
         }
+        n
+    }
+
+    #[inline(always)]
+    fn take_steps<const LOOK: bool>(
+        &mut self,
+        places: &mut [[MaybeUninit<MbufRef>; STEP]],
+        look: [[u64; 2]; 2],
+    ) -> usize {
+        let lanes = self.ring.lanes();
+        let (most, bytes) = (places.len(), lanes.splat(0));
+        let mut to = Receive::<_, LOOK> { lanes, room: self.room, rearm: self.first, look, bytes, places };
+        let n = self.ring.take_steps(most, Lengths::Wanted, &mut to);
+        self.board.counters.bytes.add(lanes.array(to.bytes).iter().sum());
         n
     }
 
@@ -264,7 +269,7 @@ impl<R: Ring> RxQueue<R> {
         let counters = &self.board.counters;
         if frame.pkt_len() < SHORTEST_FRAME {
             counters.runt.add(1);
-        } else if (self.look || !self.steps)
+        } else if (self.look.is_some() || !self.steps)
             && let Err(BadHeader) = header::apply(&merge.header, frame, self.features)
         {
             counters.bad_header.add(1);
@@ -317,7 +322,8 @@ impl<R: Ring> RxQueue<R> {
         let stock = self.source.stock(usize::from(self.bulk));
         let mut n = 0;
         while let Some(rest @ [first, ..]) = stock.get(n..) {
-            let steps = if self.framing.own_descriptor { &[][..] } else { rest.as_chunks().0 };
+            let one_by_one = self.framing.own_descriptor || self.room.linear.is_none();
+            let steps = if one_by_one { &[][..] } else { rest.as_chunks().0 };
             let mut from = Refill { lanes: self.ring.lanes(), room: self.room, stock: steps };
             let offered = self.ring.offer_steps(steps.len(), DESC_F_WRITE, &mut from);
             if offered > 0 {

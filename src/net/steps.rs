@@ -22,7 +22,7 @@ const OWNERS_AND_SEGMENTS: u64 = 0xffff_ffff << 16;
 /// Where frames and their headers lie in the buffers of a receive queue.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Room {
-    /// Where buffers begin, if that can be computed.
+    /// Where buffers begin, if that can be computed. Steps are for such buffers only.
     pub linear: Linear,
     /// Bytes in front of the header.
     pub headroom: u16,
@@ -43,17 +43,11 @@ impl Room {
         buffer.wrapping_add(self.headroom.into())
     }
 
-    /// The same for four.
+    /// The same for four buffers of which it can be computed.
     #[inline(always)]
     fn begins<L: Lanes>(self, lanes: L, step: &[MbufRef; STEP]) -> L::Quad {
-        match self.linear {
-            Some((k, c)) => {
-                let descriptors = handles(lanes, step);
-                let times = if k == 1 { descriptors } else { lanes.mul(descriptors, k) };
-                lanes.add(times, lanes.splat(c.wrapping_add(self.headroom.into())))
-            }
-            None => lanes.quad(&step.map(|m| self.begin(m))),
-        }
+        let (k, c) = self.linear.unwrap_or_default();
+        lanes.add(lanes.mul(handles(lanes, step), k), lanes.splat(c.wrapping_add(self.headroom.into())))
     }
 }
 
@@ -71,24 +65,24 @@ fn buffers(cookies: &[Cookie; STEP]) -> [MbufRef; STEP] {
 }
 
 /// Receives ordinary frames.
-pub(super) struct Receive<'a, L: Lanes> {
+pub(super) struct Receive<'a, L: Lanes, const LOOK: bool> {
     pub lanes: L,
     pub room: Room,
     /// The first words of a received descriptor.
     pub rearm: u64,
-    /// Whether headers must be looked at, and which bits of them are to be what.
-    pub look: Option<[[u64; 2]; 2]>,
+    /// With LOOK: which bits of headers matter, and what they are to be.
+    pub look: [[u64; 2]; 2],
     /// Where the frames go.
     pub places: &'a mut [[MaybeUninit<MbufRef>; STEP]],
     /// The frames' bytes so far.
     pub bytes: L::Quad,
 }
 
-impl<L: Lanes> Receive<'_, L> {
+impl<L: Lanes, const LOOK: bool> Receive<'_, L, LOOK> {
     /// Not zero if one of four headers says anything but "one ordinary frame in one buffer".
     #[inline(always)]
-    fn odd_headers(&self, step: &[MbufRef; STEP], [mask, ordinary]: [[u64; 2]; 2]) -> L::Quad {
-        let lanes = self.lanes;
+    fn odd_headers(&self, step: &[MbufRef; STEP]) -> L::Quad {
+        let (lanes, [mask, ordinary]) = (self.lanes, self.look);
         let [a, b, c, d] = lanes.array(self.room.begins(lanes, step)).map(|at| at as *const u8);
         // SAFETY: a header and the first bytes of a frame, in buffers that are ours again.
         let (low, high) = unsafe { (lanes.load_pairs(a, b), lanes.load_pairs(c, d)) };
@@ -98,7 +92,7 @@ impl<L: Lanes> Receive<'_, L> {
     }
 }
 
-impl<L: Lanes> Takes<L::Quad> for Receive<'_, L> {
+impl<L: Lanes, const LOOK: bool> Takes<L::Quad> for Receive<'_, L, LOOK> {
     #[inline(always)]
     unsafe fn step(&mut self, k: usize, used: UsedStep<'_, L::Quad>) -> bool {
         let (lanes, hdr_len) = (self.lanes, self.room.hdr_len);
@@ -108,8 +102,8 @@ impl<L: Lanes> Takes<L::Quad> for Receive<'_, L> {
         let long = lanes.sub(lanes.splat(u64::from(self.room.len) - u64::from(hdr_len)), lens);
         let mut odd = lanes.or(used.miss, lanes.and(lanes.or(short, long), lanes.splat(SIGN)));
         let frames = buffers(used.cookies);
-        if let Some(ordinary) = self.look {
-            odd = lanes.or(odd, self.odd_headers(&frames, ordinary));
+        if LOOK {
+            odd = lanes.or(odd, self.odd_headers(&frames));
         }
         if lanes.any(odd) {
             return false;

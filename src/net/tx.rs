@@ -75,8 +75,10 @@ pub struct TxQueue<R> {
     pub(super) board: Arc<Board>,
     /// What a packet must be to be plain.
     pub(super) plain: Plain,
-    /// The last pool that could not become the home of plain packets.
+    /// The last pool that could not become the home of plain packets, and the address of the map that was
+    /// asked about then.
     refused: u64,
+    known: usize,
     /// Slots offered since a plain packet was.
     pub(super) since_plain: usize,
     /// Whether headers may be put into headroom.
@@ -111,6 +113,7 @@ impl<R: Ring> TxQueue<R> {
             ring,
             plain: Plain { home: parts.source.home() as u64, hdr_len: framing.hdr_len },
             refused: 0,
+            known: 0,
             since_plain: 0,
             source: parts.source,
             features: parts.features,
@@ -135,6 +138,9 @@ impl<R: Ring> TxQueue<R> {
     fn in_lanes(&mut self, packets: &[MbufRef]) -> usize {
         if self.board.is_broken() {
             return 0;
+        }
+        if self.known != std::ptr::from_ref(self.map.current()).addr() {
+            self.forget_home();
         }
         let free = usize::from(self.ring.ledger().free());
         let half = usize::from(self.ring.ledger().size() / 2);
@@ -213,6 +219,16 @@ impl<R: Ring> TxQueue<R> {
             self.move_home(pool);
         }
         self.push && !Scalar.any(self.plain.look(Scalar, &[m; STEP]).odd)
+    }
+
+    /// The device's memory has changed: what was found out about pools must be found out again.
+    #[cold]
+    fn forget_home(&mut self) {
+        self.known = std::ptr::from_ref(self.map.current()).addr();
+        self.refused = 0;
+        if self.source.adapts() {
+            self.plain.home = 0;
+        }
     }
 
     /// Makes a pool the home of plain packets, if the source accepts it and no plain packet of the former home is

@@ -22,8 +22,6 @@ pub const PLAIN_STEP: [u16; STEP] = [1 | PLAIN; STEP];
 pub struct HeadSteps<'a> {
     /// What the steps travel under.
     pub ids: &'a [[u16; STEP]],
-    /// To be set to [`PLAIN_STEP`] where something is lent.
-    pub spans: &'a mut [[u16; STEP]],
     /// To be set to what is lent.
     pub cookies: &'a mut [[Cookie; STEP]],
 }
@@ -42,7 +40,8 @@ pub struct TailSteps<'a> {
 #[derive(Debug)]
 pub struct Ledger {
     ids: Box<[u16]>,
-    /// At a chain's first slot: its slots, and `PLAIN`; at its other slots 0.
+    /// At a chain's first slot: its slots, and `PLAIN`; at its other slots 0; where nothing is lent, as if it were a plain
+    /// chain of one slot, so that steps need not write it.
     spans: Box<[u16]>,
     /// At a chain's first slot.
     cookies: Box<[Cookie]>,
@@ -60,7 +59,7 @@ impl Ledger {
         let n = usize::from(size);
         Self {
             ids: (0..size).collect(),
-            spans: vec![0; n].into(),
+            spans: vec![1 | PLAIN; n].into(),
             cookies: vec![Cookie(std::ptr::null_mut()); n].into(),
             head: 0,
             tail: 0,
@@ -155,15 +154,11 @@ impl Ledger {
         let n = most.min(usize::from(self.free()).min(self.ids.len() - from) / STEP);
         // SAFETY: all rows have the size of the ring; `from` is below it, and `n` steps end before it.
         unsafe {
-            HeadSteps {
-                ids: Self::steps(&self.ids, from, n),
-                spans: Self::steps_mut(&mut self.spans, from, n),
-                cookies: Self::steps_mut(&mut self.cookies, from, n),
-            }
+            HeadSteps { ids: Self::steps(&self.ids, from, n), cookies: Self::steps_mut(&mut self.cookies, from, n) }
         }
     }
 
-    /// Lends the first `n` of the steps that [`head_steps`](Self::head_steps) showed, whose records are filled in.
+    /// Lends the first `n` of the steps that [`head_steps`](Self::head_steps) showed, whose cookies are filled in, as plain chains.
     #[inline(always)]
     pub fn lend_steps(&mut self, n: usize) {
         let slots = (STEP * n) as u16;
@@ -240,6 +235,12 @@ impl Ledger {
         }
         let slot = usize::from(self.tail);
         let (cookie, plain) = (*self.cookies.get(slot)?, self.spans.get(slot)? & PLAIN != 0);
+        for k in 0..span {
+            let slot = usize::from(self.after(self.tail, k));
+            if let Some(s) = self.spans.get_mut(slot) {
+                *s = 1 | PLAIN;
+            }
+        }
         self.tail = self.after(self.tail, span);
         self.lent -= span;
         Some((cookie, plain))

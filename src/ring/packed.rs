@@ -102,6 +102,22 @@ impl<L: Lanes> PackedRing<L> {
         }
     }
 
+    /// If the device has named another buffer than the oldest, all up to that one are a batch. What can't be is left to
+    /// `take`, which says so.
+    #[inline(always)]
+    fn begin_batch(&mut self) {
+        if !self.has_used() {
+            return;
+        }
+        let meta = self.meta(self.ledger.tail()).map_or(0, |m| m.load(Relaxed));
+        let (id, len) = ((meta >> 32) as u16, meta as u32);
+        if id != self.ledger.id(self.ledger.tail())
+            && let Ok(run) = Run::begin(&self.ledger, id, len)
+        {
+            self.run = run;
+        }
+    }
+
     /// Takes the oldest chain, of which the ring says that it is used.
     fn release(&mut self, used: Used) -> Option<(Cookie, Used, bool)> {
         let (before, span) = (self.ledger.tail(), self.ledger.tail_span());
@@ -130,7 +146,7 @@ impl<L: Lanes> Ring for PackedRing<L> {
         let steps = self.ledger.head_steps(most);
         let Some(desc) = self.desc.run(2 * usize::from(before), 2 * STEP * steps.ids.len()) else { return 0 };
         let mut n = 0;
-        for ((ids, span), cookies) in steps.ids.iter().zip(steps.spans).zip(steps.cookies) {
+        for (ids, cookies) in steps.ids.iter().zip(steps.cookies) {
             // SAFETY: `n` counts the steps, of which there are `most` at most.
             let Some(step) = (unsafe { from.step(n) }) else { break };
             let metas = lanes.or(lanes.or(step.lens, lanes.shl::<32>(lanes.widen(ids))), flags);
@@ -140,7 +156,6 @@ impl<L: Lanes> Ring for PackedRing<L> {
                 lanes.store_pairs(desc.add(2 * STEP * n), step.addrs, metas);
                 lanes.store(cookies.as_mut_ptr().cast(), step.cookies);
             }
-            *span = PLAIN_STEP;
             n += 1;
         }
         self.ledger.lend_steps(n);
@@ -189,6 +204,9 @@ impl<L: Lanes> Ring for PackedRing<L> {
 
     #[inline(always)]
     fn take_steps(&mut self, most: usize, lengths: Lengths, to: &mut impl Takes<L::Quad>) -> usize {
+        if lengths == Lengths::Ignored && self.in_order && !self.run.is_on() {
+            self.begin_batch();
+        }
         let (lanes, before, in_batch) = (self.lanes, self.ledger.tail(), self.run.is_on());
         let most = match (in_batch, lengths) {
             (false, _) => most,

@@ -17,7 +17,7 @@ impl Run {
     /// The device named a buffer that is not the oldest: all before it are used as well.
     ///
     /// In order, slot and id are the same for ever.
-    #[cold]
+    #[inline]
     pub fn begin(ledger: &Ledger, id: u16, len: u32) -> Result<Self, Lie> {
         let slots = if id < ledger.size() { ledger.distance(id) } else { u16::MAX };
         if slots >= ledger.lent() || ledger.span(id) == 0 {
@@ -42,15 +42,19 @@ impl Run {
         Ok(Used::Whole)
     }
 
-    /// Steps that lie in the batch before the buffer that was named.
+    /// Steps of plain chains that the rest of the batch may consist of, with the one that was named.
     #[inline(always)]
     pub fn steps(&self) -> usize {
-        usize::from(self.slots) / STEP
+        (usize::from(self.slots) + 1) / STEP
     }
 
     /// So many of them have been taken.
     #[inline(always)]
     pub fn skip(&mut self, steps: usize) {
-        self.slots -= (STEP * steps) as u16;
+        match usize::from(self.slots).checked_sub(STEP * steps) {
+            Some(left) => self.slots = left as u16,
+            // The one that was named was among them.
+            None => self.on = false,
+        }
     }
 }

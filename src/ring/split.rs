@@ -155,8 +155,7 @@ impl<L: Lanes> Ring for SplitRing<L> {
         let written = self.written.get(at..at + STEP * steps.ids.len()).map_or(&[][..], |row| row.as_chunks().0);
         let flags = lanes.splat(u64::from(flags) << 32);
         let (mut n, mut in_place, mut differ) = (0, word(&in_place(slot)), 0);
-        let rows = steps.ids.iter().zip(written).zip(steps.spans).zip(steps.cookies);
-        for (((ids, written), span), cookies) in rows {
+        for ((ids, written), cookies) in steps.ids.iter().zip(written).zip(steps.cookies) {
             if word(ids) != in_place {
                 break;
             }
@@ -170,7 +169,6 @@ impl<L: Lanes> Ring for SplitRing<L> {
                 lanes.store_pairs(desc.add(2 * STEP * n), step.addrs, lanes.or(step.lens, flags));
                 lanes.store(cookies.as_mut_ptr().cast(), step.cookies);
             }
-            *span = PLAIN_STEP;
             n += 1;
         }
         if differ != 0 {

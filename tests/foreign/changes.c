@@ -98,7 +98,7 @@ static void open_chunk(struct chunk *c, unsigned count)
 		c->mbufs[i].data_off = HEADROOM;
 		c->mbufs[i].refcnt = 1;
 		c->mbufs[i].nb_segs = 1;
-		c->mbufs[i].pool = stack;
+		c->mbufs[i].pool = c;
 	}
 	c->home = count;
 }
@@ -315,18 +315,29 @@ static void settle(void)
 	}
 }
 
+/* Asked from within a burst, while the other thread may be changing the memory. */
+static int accepts(void *ctx, void *pool)
+{
+	const struct chunk *c = pool;
+
+	(void)ctx;
+	return vuser_mem_contains(dev, c->base, c->size);
+}
+
 static void set_up(unsigned pairs_of_rx, unsigned pairs_of_tx)
 {
-	static struct vuser_mbuf_source source;
+	struct vuser_mbuf_source source;
 	unsigned q;
 
+	memset(&source, 0, sizeof(source));
 	source.size = sizeof(source);
 	source.get_bulk = get_bulk;
 	source.put_bulk = put_bulk;
 	source.free = give_up;
-	source.pool = stack;
 	source.buf_len = BUFFER;
 	source.headroom = HEADROOM;
+	/* Frames are sent from either chunk: a queue that adapts. */
+	source.accepts = accepts;
 	for (q = 0; q < pairs_of_rx; q++)
 		check(vuser_rx_queue_setup_source(dev, (uint16_t)q, 0, &source), "rx set-up");
 	for (q = 0; q < pairs_of_tx; q++)
@@ -513,8 +524,9 @@ int main(int argc, char **argv)
 {
 	struct vuser_config config;
 	pthread_t thread;
-	bool good, strict;
+	bool good;
 	unsigned long rounds;
+	uint64_t may_be_lost;
 	void (*scenario)(void);
 
 	if (argc != 4)
@@ -526,7 +538,10 @@ int main(int argc, char **argv)
 		 : strcmp(argv[2], "pairs") == 0  ? change_pairs : NULL;
 	if (scenario == NULL)
 		return 2;
-	strict = scenario == change_queues || scenario == change_pairs;
+	/* A pause costs what the peer has in its hands, a burst a queue: there are four of them when memory comes in two
+	 * pieces and goes, and what is sent to a link that is down may go lost altogether. */
+	may_be_lost = scenario == change_memory ? rounds * 4 * QUEUES * BURST
+		    : scenario == change_link	? rounds * QUEUES * WINDOW : 0;
 	check(vuser_config_init(&config, sizeof(config)), "config");
 	check(vuser_config_parse(&config, argv[1]), "config");
 	check(vuser_dev_init(&config, &dev), "init");
@@ -556,7 +571,7 @@ int main(int argc, char **argv)
 	pthread_join(thread, NULL);
 	settle();
 	check(vuser_dev_stop(dev), "stop");
-	good = damaged == 0 && unordered == 0 && top == BASE && (!strict || lost == 0) &&
+	good = damaged == 0 && unordered == 0 && top == BASE && lost <= may_be_lost &&
 	       (scenario != change_memory || (more_sent > 0 && more_received > 0));
 	printf("{\"ok\":%s,\"sent\":%" PRIu64 ",\"received\":%" PRIu64 ",\"lost\":%" PRIu64 ",\"damaged\":%" PRIu64
 	       ",\"unordered\":%" PRIu64 ",\"missing\":%u,\"more_sent\":%" PRIu64 ",\"more_received\":%" PRIu64
