@@ -32,7 +32,8 @@ PMD_CFLAGS = -std=gnu11 -Wall -Wextra -fPIC -fvisibility=hidden -DALLOW_INTERNAL
 DRIVERDIR ?= $(shell echo RTE_EAL_PMD_PATH | $(CC) $$($(PKG_CONFIG) --cflags libdpdk) -include rte_build_config.h -E -P - | tail -1 | tr -d '"')
 PMD_ABI = $(lastword $(subst -, ,$(DRIVERDIR)))
 
-.PHONY: all lib pmd install-pmd examples install clean demo test test-unit test-foreign bench bench-dpdk header lint prepare FORCE
+.PHONY: all lib pmd install-pmd examples install clean demo test test-unit test-foreign test-dpdk bench bench-dpdk \
+  header lint prepare FORCE
 
 all: lib examples
 
@@ -69,6 +70,29 @@ $(B)/examples/capture: examples/capture.c examples/common.h include/vuser.h $(B)
 $(B)/tests/%: tests/foreign/%.c include/vuser.h $(B)/$(SONAME)
 	@mkdir -p $(@D)
 	$(CC) $(WARN) $(CFLAGS) $< -o $@ $(LINK) -pthread
+
+# A DPDK program that drives ports of any driver; what the tests of the driver tell.
+$(B)/tests/port: $(wildcard tests/dpdk/port/*.c) tests/dpdk/port/port.h
+	@mkdir -p $(@D)
+	$(CC) -std=gnu99 -Wall -Wextra $(CFLAGS) -DALLOW_EXPERIMENTAL_API $$(pkg-config --cflags libdpdk) $(filter %.c,$^) \
+	  -o $@ $$(pkg-config --libs libdpdk) -lrte_net_vhost
+
+# The same with DPDK and the driver in it.
+DPDK_STATIC := eal kvargs telemetry ethdev net mbuf mempool ring meter bus_vdev mempool_ring net_vhost vhost hash \
+  cryptodev dmadev rcu timer
+$(B)/tests/port-static: $(wildcard tests/dpdk/port/*.c) tests/dpdk/port/port.h $(B)/librte_net_vuser.a
+	@mkdir -p $(@D)
+	$(CC) -std=gnu99 -Wall -Wextra $(CFLAGS) -DALLOW_EXPERIMENTAL_API $$(pkg-config --cflags libdpdk) \
+	  $$(pkg-config --libs-only-L libdpdk) $(filter %.c,$^) -o $@ -Wl,--whole-archive \
+	  $(DPDK_STATIC:%=-l:librte_%.a) $(B)/librte_net_vuser.a -Wl,--no-whole-archive $(B)/libvuser.a \
+	  -lpthread -ldl -lm -lnuma -lbsd -latomic
+
+# Programs of DPDK's own, unmodified, if scripts/dpdk-sdk.sh has found their source.
+DPDK_TESTS := $(B)/tests/port $(B)/tests/port-static $(B)/tests/dpdk-l2fwd $(B)/tests/dpdk-skeleton
+$(filter $(B)/tests/dpdk-%,$(DPDK_TESTS)): $(B)/tests/dpdk-%: $(SDK)/release
+	@mkdir -p $(@D)
+	@[ ! -d $(SDK)/examples/$* ] || { set -x; $(CC) $(CFLAGS) $$(pkg-config --cflags libdpdk) $(SDK)/examples/$*/*.c \
+	  -o $@ $$(pkg-config --libs libdpdk); }
 
 # The .pc file is made here and now, so that it can't hold another PREFIX than the files it describes.
 install: lib
@@ -126,7 +150,7 @@ lint:
 prepare:
 	@scripts/prepare.sh
 
-test: prepare all $(FOREIGN) lint
+test: prepare all pmd $(FOREIGN) $(DPDK_TESTS) lint
 	VUSER_REQUIRE_ALL=1 $(CARGO) test --locked --features header
 
 # All that needs neither DPDK nor root.
@@ -136,6 +160,9 @@ test-unit: lib
 
 test-foreign: lib $(FOREIGN)
 	$(CARGO) test --locked --features header --test foreign
+
+test-dpdk: pmd $(DPDK_TESTS)
+	$(CARGO) test --locked --features header --test dpdk
 
 bench:
 	$(CARGO) bench --locked --bench bursts

@@ -297,8 +297,8 @@ struct vuser_mbuf {
 struct vuser_pool_config {
     // sizeof(struct vuser_pool_config).
     size_t size;
-    // Buffers. 0 means 8192. Each queue keeps up to a ring of them, and up to 80 more near it: a pool for forwarding has
-    // as many as all rings have descriptors, and 80 for each queue, and what the application holds.
+    // Buffers. 0 means 8192. Each queue keeps up to a ring of them, and up to 144 more near it: a pool for forwarding has
+    // as many as all rings have descriptors, and 144 for each queue, and what the application holds.
     uint32_t count;
     // Bytes of a buffer, headroom and frame. 0 means 2176.
     uint16_t data_size;
@@ -308,7 +308,7 @@ struct vuser_pool_config {
     uint8_t no_huge;
 };
 
-// An allocator of the application's, in place of a vuser_pool. Its functions are called for up to 32 buffers at a
+// An allocator of the application's, in place of a vuser_pool. Its functions are called for up to 64 buffers at a
 // time from the thread that bursts; they must not call back into the queue. All buffers have one size, and lie in
 // memory that was registered with vuser_mem_register.
 struct vuser_mbuf_source {

@@ -1,13 +1,17 @@
 #!/bin/sh
 # Puts the headers that a DPDK driver needs, and that distributions leave out of their packages, into DIR/include:
 # none when the installed DPDK has them, else from DPDK_SRC, else from the distribution's source package of exactly the
-# installed release. They are DPDK's (BSD-3-Clause) and never part of vuser.
+# installed release. They are DPDK's (BSD-3-Clause) and never part of vuser. DIR/examples gets two of DPDK's programs, if
+# its sources are at hand.
 set -eu
 
 usage='usage: dpdk-sdk.sh DIR (DPDK_SRC=/path/to/dpdk, PKG_CONFIG, CC)'
 dir=${1:?$usage}
 : "${PKG_CONFIG:=pkg-config}" "${CC:=cc}"
 headers='ethdev_driver.h ethdev_vdev.h bus_vdev_driver.h bus_driver.h dev_driver.h'
+
+# Programs that the driver is tested with, as they are.
+examples='l2fwd skeleton'
 
 fail() {
     echo "dpdk-sdk: $*" >&2
@@ -30,6 +34,9 @@ copy_from() {
     for header in $headers; do
         file=$(find "$1/lib" "$1/drivers" -name "$header" | head -1)
         [ -z "$file" ] || cp "$file" "$dir/include/"
+    done
+    for example in $examples; do
+        [ ! -d "$1/examples/$example" ] || cp -r "$1/examples/$example" "$dir/examples/"
     done
 }
 
@@ -60,9 +67,9 @@ download() {
     tar -C "$apt/dpdk" --strip-components=1 -xf "$(ls "$apt"/dpdk_*.orig.tar.* | grep -v '\.asc$' | head -1)"
 }
 
-[ "$(cat "$dir/release" 2>/dev/null)" = "$release" ] && complete && exit 0
+[ "$(cat "$dir/release" 2>/dev/null)" = "$release" ] && [ -d "$dir/examples" ] && complete && exit 0
 rm -rf "$dir"
-mkdir -p "$dir/include"
+mkdir -p "$dir/include" "$dir/examples"
 dir=$(cd "$dir" && pwd)
 if [ -n "${DPDK_SRC:-}" ]; then
     copy_from "$DPDK_SRC"

@@ -16,16 +16,21 @@
 //! | `VUSER_REQUIRE_ALL` | `1`: a skipped test is a failed test |
 #![cfg(target_os = "linux")]
 
+mod support;
+
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, mpsc};
+use std::sync::{Mutex, MutexGuard, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use support::Scratch;
+use support::testpmd::{Testpmd, testpmd_program};
 
 const MRG_RXBUF: u64 = 1 << 15;
 const INDIRECT: u64 = 1 << 28;
@@ -176,164 +181,22 @@ enum Memory {
     Huge,
 }
 
-/// A directory of our own, for the socket and for DPDK's run-time files; gone at the end.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Self {
-        let path = std::env::temp_dir().join(format!("vuser-foreign-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::DirBuilder::new().mode(0o700).create(&path).expect("a temporary directory");
-        Self(path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-struct Testpmd {
-    child: Child,
-    stdin: ChildStdin,
-    /// All it has printed so far.
-    log: Arc<Mutex<String>>,
-    socket: PathBuf,
-}
-
-const PROMPT: &str = "testpmd> ";
-
-/// Whether testpmd has said this, also with lines of its log, which come by another pipe, in the middle of it.
-fn says(printed: &str, text: &str) -> bool {
-    if printed.contains(text) {
-        return true;
-    }
-    let without_log: String = printed
-        .split("VHOST_CONFIG: ")
-        .enumerate()
-        .map(|(k, part)| if k == 0 { part } else { part.split_once('\n').map_or("", |(_, rest)| rest) })
-        .collect();
-    without_log.contains(text)
-}
-
-impl Testpmd {
-    fn start(scratch: &Path, memory: Memory) -> Result<Self, String> {
-        let socket = scratch.join("sock");
-        let _ = fs::remove_file(&socket);
-        let cpus = allowed_cpus();
-        // Its output is block-buffered when it is no terminal's: stdbuf makes lines arrive when printed.
-        let mut command = Command::new("stdbuf");
-        command.arg("-oL").arg(testpmd_program());
-        match memory {
-            // --no-huge takes no --in-memory; --no-shconf is the half of it that keeps /var/run clean.
-            Memory::Plain => command.args(["--no-huge", "--no-shconf", "-m", "256"]),
-            Memory::Huge => command.args(["--in-memory", "-m", "96"]),
-        };
-        command
-            .args(["--no-pci", "--no-telemetry"])
-            // Both threads float over all CPUs we may use: pinned ones would wait for whoever else is there.
-            .arg(format!("--lcores=0@({cpus}),1@({cpus})"))
-            .arg(format!("--vdev=net_vhost0,iface={},queues=2", socket.display()))
-            .args(["--", "--interactive", "--nb-cores=1", "--rxq=2", "--txq=2", "--total-num-mbufs=8192"])
-            // By default `start` throws away the frames that wait in the queues.
-            .arg("--no-flush-rx")
-            .env("XDG_RUNTIME_DIR", scratch)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(|e| format!("stdbuf dpdk-testpmd: {e}"))?;
-        let log = Arc::new(Mutex::new(String::new()));
-        keep(child.stdout.take().unwrap(), &log);
-        keep(child.stderr.take().unwrap(), &log);
-        let stdin = child.stdin.take().unwrap();
-        let mut testpmd = Self { child, stdin, log, socket };
-        if !testpmd.wait_for(0, PROMPT, Duration::from_secs(30)) {
-            return Err(format!("testpmd does not come up:\n{}", testpmd.log_since(0)));
-        }
-        // Two queues wait here; a device with one pair leaves the second unused.
-        let started = testpmd.command("start")?;
-        if started.contains("io packet forwarding") { Ok(testpmd) } else { Err(format!("start:\n{started}")) }
-    }
-
-    fn mark(&self) -> usize {
-        self.log.lock().unwrap().len()
-    }
-
-    fn log_since(&self, mark: usize) -> String {
-        self.log.lock().unwrap()[mark..].to_string()
-    }
-
-    fn alive(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
-    }
-
-    fn wait_for(&mut self, mark: usize, text: &str, limit: Duration) -> bool {
-        let end = Instant::now() + limit;
-        while !says(&self.log.lock().unwrap()[mark..], text) {
-            if !self.alive() || Instant::now() > end {
-                return false;
-            }
-            thread::sleep(Duration::from_millis(2));
-        }
-        true
-    }
-
-    /// Gives a command and returns what was printed until the next prompt.
-    fn command(&mut self, line: &str) -> Result<String, String> {
-        let mark = self.mark();
-        writeln!(self.stdin, "{line}").map_err(|e| format!("testpmd, {line}: {e}"))?;
-        if self.wait_for(mark, PROMPT, Duration::from_secs(20)) {
-            Ok(self.log_since(mark))
-        } else {
-            Err(format!("testpmd does not answer `{line}`:\n{}", self.log_since(mark)))
-        }
-    }
-
-    /// (received, sent, errors) of the port since the last `clear port stats 0`.
-    fn counters(&mut self) -> Result<(u64, u64, u64), String> {
-        let text = self.command("show port stats 0")?;
-        let field = |name: &str| {
-            let rest = text.split_once(name).map(|(_, rest)| rest.trim_start());
-            let digits = rest.and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
-            digits.and_then(|digits| digits.parse::<u64>().ok()).ok_or(format!("no {name} in\n{text}"))
-        };
-        let errors = field("RX-missed:")? + field("RX-errors:")? + field("RX-nombuf:")? + field("TX-errors:")?;
-        Ok((field("RX-packets:")?, field("TX-packets:")?, errors))
-    }
-}
-
-impl Drop for Testpmd {
-    fn drop(&mut self) {
-        let _ = self.stdin.write_all(b"quit\n");
-        let end = Instant::now() + Duration::from_secs(5);
-        while self.alive() && Instant::now() < end {
-            thread::sleep(Duration::from_millis(5));
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Appends what a pipe delivers to the log, on a thread that ends with the pipe.
-fn keep(mut pipe: impl Read + Send + 'static, log: &Arc<Mutex<String>>) {
-    let log = Arc::clone(log);
-    thread::spawn(move || {
-        let mut bytes = [0; 4096];
-        while let Ok(n @ 1..) = pipe.read(&mut bytes) {
-            log.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..n]));
-        }
-    });
-}
-
-fn allowed_cpus() -> String {
-    let status = fs::read_to_string("/proc/self/status").expect("/proc is mounted");
-    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
-    list.expect("the kernel says which CPUs we may use").trim().to_string()
-}
-
-fn testpmd_program() -> String {
-    std::env::var("VUSER_TESTPMD").unwrap_or_else(|_| "dpdk-testpmd".into())
+/// A testpmd that sends back what comes from the front-end at `scratch`/sock.
+fn start_testpmd(scratch: &Path, memory: Memory) -> Result<Testpmd, String> {
+    let socket = scratch.join("sock");
+    let _ = fs::remove_file(&socket);
+    let memory: &[&str] = match memory {
+        // --no-huge takes no --in-memory; --no-shconf is the half of it that keeps /var/run clean.
+        Memory::Plain => &["--no-huge", "--no-shconf", "-m", "256"],
+        Memory::Huge => &["--in-memory", "-m", "96"],
+    };
+    let vdev = format!("--vdev=net_vhost0,iface={},queues=2", socket.display());
+    // By default `start` throws away the frames that wait in the queues.
+    let app = ["--rxq=2", "--txq=2", "--total-num-mbufs=8192", "--no-flush-rx"];
+    let mut testpmd = Testpmd::start(scratch, &[memory, &[vdev.as_str()]].concat(), &app, &[])?;
+    // Two queues wait here; a device with one pair leaves the second unused.
+    let started = testpmd.command("start")?;
+    if started.contains("io packet forwarding") { Ok(testpmd) } else { Err(format!("start:\n{started}")) }
 }
 
 /// Lines in which DPDK's vhost library complains. It writes a lot more when all is well.
@@ -546,7 +409,7 @@ impl Bench {
             test,
             memory,
             testpmd: None,
-            scratch: Scratch::new(),
+            scratch: Scratch::new("foreign"),
             failures: Vec::new(),
             runs: 0,
             started: Instant::now(),
@@ -591,11 +454,11 @@ impl Bench {
     ) -> Result<Outcome, String> {
         let mut testpmd = match self.testpmd.take() {
             Some(testpmd) => testpmd,
-            None => Testpmd::start(&self.scratch.0, self.memory)?,
+            None => start_testpmd(&self.scratch.0, self.memory)?,
         };
         testpmd.command("clear port stats 0")?;
         let mark = testpmd.mark();
-        let mut traffic = Traffic::start(run, &testpmd.socket)?;
+        let mut traffic = Traffic::start(run, &self.scratch.file("sock"))?;
         let outcome = during(&mut traffic, &mut testpmd).and_then(|()| traffic.finish());
         let closed = testpmd.wait_for(mark, "vhost peer closed", Duration::from_secs(5));
         let log = testpmd.log_since(mark);
@@ -604,7 +467,7 @@ impl Bench {
         if !closed {
             return Err(blame("testpmd did not notice that we closed the connection".into()));
         }
-        agree(run, &outcome, &log, testpmd.counters()?).map_err(blame)?;
+        agree(run, &outcome, &log, testpmd.counters(0)?).map_err(blame)?;
         self.testpmd = Some(testpmd);
         Ok(outcome)
     }
@@ -629,12 +492,13 @@ impl Bench {
     fn attempt_change(&mut self, device: Device, scenario: &str, rounds: u32) -> Result<Outcome, String> {
         let mut testpmd = match self.testpmd.take() {
             Some(testpmd) => testpmd,
-            None => Testpmd::start(&self.scratch.0, self.memory)?,
+            None => start_testpmd(&self.scratch.0, self.memory)?,
         };
         let mark = testpmd.mark();
         let limit = ["-k", "5", "120"];
         let mut command = Command::new("timeout");
-        command.args(limit).arg(program("changes")).args([&device.devargs(&testpmd.socket), scenario]);
+        let devargs = device.devargs(&self.scratch.file("sock"));
+        command.args(limit).arg(program("changes")).args([&devargs, scenario]);
         let ended = command.arg(rounds.to_string()).output().map_err(|e| e.to_string())?;
         let closed = testpmd.wait_for(mark, "vhost peer closed", Duration::from_secs(5));
         let (text, log) = (String::from_utf8_lossy(&ended.stdout), testpmd.log_since(mark));

@@ -6,7 +6,7 @@ use std::ffi::c_void;
 use vuser::mem::lanes::{Avx2, Avx512, Lanes, Scalar};
 use vuser::ring::packed::PackedRing;
 use vuser::ring::split::SplitRing;
-use vuser::ring::{Cookie, Lengths, OfferStep, Offers, Ring, STEP, Segment, Takes, Used, UsedStep, need_event};
+use vuser::ring::{Ask, Cookie, Lengths, OfferStep, Offers, Ring, STEP, Segment, Takes, Used, UsedStep, need_event};
 use vuser::spec::ring::{DESC_F_AVAIL, DESC_F_NEXT, DESC_F_USED, DESC_F_WRITE, QueueLayout};
 use vuser::sys::shm::SharedMemory;
 
@@ -107,7 +107,7 @@ fn go_around(mut ring: impl Ring, mut device: Device, chains: u64, longest: u64)
             }
             offered += 1;
         }
-        ring.publish();
+        ring.publish(Ask::Surely);
         while let Some(bytes) = device.use_one() {
             assert!((100..1100).contains(&bytes));
         }
@@ -196,7 +196,7 @@ fn step_around(mut ring: impl Ring, mut device: Device) {
             }
             offered += 1;
         }
-        ring.publish();
+        ring.publish(Ask::Surely);
         while device.use_one().is_some() {}
         ring.poll().unwrap();
         loop {
@@ -268,7 +268,7 @@ fn a_packed_device_that_sleeps_at_a_slot_is_woken_when_it_is_passed() {
                 let off_wrap = slot | u16::from(wrap) << 15;
                 device.put(device.layout.device, u32::from(off_wrap) | 2 << 16);
                 assert!(ring.offer(&[Segment { addr: 0x1000, len: 64, flags: 0 }], cookie(n), true));
-                assert_eq!(ring.publish(), ahead == 0, "size {size}, round {n}");
+                assert_eq!(ring.publish(Ask::Surely), ahead == 0, "size {size}, round {n}");
                 assert!(device.use_one().is_some());
                 assert!(ring.take().unwrap().is_some());
             }

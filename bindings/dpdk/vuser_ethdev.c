@@ -90,8 +90,11 @@ static int
 set_link(struct rte_eth_dev *eth, bool up)
 {
     struct vuser_port *port = vuser_port(eth);
-    int ret = port->dev == NULL ? -ENODEV : vuser_dev_set_link(port->dev, up);
+    int ret;
 
+    if (port->dev == NULL)
+        return -ENODEV;
+    ret = vuser_dev_set_link(port->dev, up);
     if (ret != 0)
         return vuser_failed(port, "link", ret);
     port->link_down = !up;

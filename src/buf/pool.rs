@@ -4,7 +4,7 @@
 //! free ones, lie in private memory: whatever the device writes, it cannot move our pointers.
 //!
 //! Free buffers form a lock-free stack of bunches. A bunch is up to [`BUNCH`] buffers, kept in the record of its
-//! first, so that getting or giving 32 buffers costs two steps on the stack. Queues keep a [`Cache`] in front.
+//! first, so that getting or giving 64 buffers costs four steps on the stack. Queues keep a [`Cache`] in front.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::cell::UnsafeCell;

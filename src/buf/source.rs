@@ -8,7 +8,7 @@ use super::mbuf::MbufRef;
 use super::pool::{Cache, Pool};
 
 /// Buffers that move at once.
-pub const BULK: usize = 32;
+pub const BULK: usize = 64;
 
 /// k and c such that a buffer begins at its descriptor's address × k + c, modulo 2^64; none when it must be read from
 /// the descriptor.

@@ -16,8 +16,8 @@ pub struct vuser_pool(pub(super) Arc<Pool>);
 pub struct vuser_pool_config {
     /// sizeof(struct vuser_pool_config).
     pub size: usize,
-    /// Buffers. 0 means 8192. Each queue keeps up to a ring of them, and up to 80 more near it: a pool for forwarding has
-    /// as many as all rings have descriptors, and 80 for each queue, and what the application holds.
+    /// Buffers. 0 means 8192. Each queue keeps up to a ring of them, and up to 144 more near it: a pool for forwarding has
+    /// as many as all rings have descriptors, and 144 for each queue, and what the application holds.
     pub count: u32,
     /// Bytes of a buffer, headroom and frame. 0 means 2176.
     pub data_size: u16,

@@ -32,7 +32,7 @@ impl vuser_queue {
     }
 }
 
-/// An allocator of the application's, in place of a vuser_pool. Its functions are called for up to 32 buffers at a
+/// An allocator of the application's, in place of a vuser_pool. Its functions are called for up to 64 buffers at a
 /// time from the thread that bursts; they must not call back into the queue. All buffers have one size, and lie in
 /// memory that was registered with vuser_mem_register.
 #[repr(C)]

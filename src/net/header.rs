@@ -60,43 +60,28 @@ pub const fn ordinary(merge: bool) -> [[u64; 2]; 2] {
     [[FLAGS_AND_GSO, mask], [0, one]]
 }
 
-/// Makes four zero headers of `hdr_len` bytes. Most buffers have one already from the time before: then nothing is
+/// Makes four zero headers of [`HDR_LEN`] bytes. Most buffers have one already from the time before: then nothing is
 /// written, and their lines stay clean.
 ///
 /// # Safety
-/// `hdr_len` bytes are mapped at each address, 16 in any case, and the headers are ours to write.
+/// 16 bytes are mapped at each address, and the headers are ours to write.
 #[inline(always)]
-pub unsafe fn zero<L: Lanes>(lanes: L, headers: L::Quad, hdr_len: u16) {
+pub unsafe fn zero<L: Lanes>(lanes: L, headers: L::Quad) {
     let all @ [a, b, c, d] = lanes.array(headers).map(|at| at as *mut u8);
-    let len = usize::from(hdr_len);
     let mask = lanes.quad(&[!0, u32::MAX.into(), !0, u32::MAX.into()]);
     // SAFETY: passed on.
     unsafe {
         let both = lanes.or(lanes.load_pairs(a, b), lanes.load_pairs(c, d));
-        // The mask is for the usual header; the others are written in any case.
-        if len != HDR_LEN || lanes.any(lanes.and(both, mask)) {
-            all.into_iter().for_each(|at| write_zero(at, len));
-        }
-    }
-}
-
-/// # Safety
-/// As [`zero`], for one.
-#[inline(always)]
-unsafe fn write_zero(at: *mut u8, len: usize) {
-    // SAFETY: inside the header.
-    unsafe {
-        poke(at, 0u64);
-        match len {
-            HDR_LEN_LEGACY => poke(at.add(8), 0u16),
-            HDR_LEN => poke(at.add(8), 0u32),
-            _ => {
-                poke(at.add(8), 0u64);
-                poke(at.add(16), 0u32);
+        if lanes.any(lanes.and(both, mask)) {
+            for at in all {
+                poke(at, 0u64);
+                poke(at.add(8), 0u32);
             }
         }
     }
 }
+
+const _: () = assert!(HDR_LEN == 12);
 
 /// Tells the mbuf of a received frame, of which `pkt_len` is complete, what its header says.
 ///

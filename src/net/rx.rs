@@ -16,7 +16,7 @@ use crate::buf::MbufRef;
 use crate::buf::mbuf::rearm;
 use crate::buf::source::{BULK, Source};
 use crate::mem::lanes::{Job, Lanes};
-use crate::ring::{Lengths, Lie, Ring, STEP, Segment, Used};
+use crate::ring::{Ask, Lengths, Lie, Ring, STEP, Segment, Used};
 use crate::spec::net::NetHdr;
 use crate::spec::ring::DESC_F_WRITE;
 use crate::spec::virtio::Features;
@@ -94,7 +94,7 @@ impl<R: Ring> Job for Fill<'_, R> {
 
     #[inline(always)]
     fn run(self) {
-        self.queue.refill_in_lanes();
+        self.queue.refill_in_lanes(Ask::Surely);
     }
 }
 
@@ -151,7 +151,9 @@ impl<R: Ring> RxQueue<R> {
             self.board.set_broken(lie);
         }
         self.board.counters.packets.add(n as u64);
-        self.refill_in_lanes();
+        // A device that has just given frames is awake. If it goes to sleep for want of buffers, there will be a burst that
+        // gets nothing, and asks surely.
+        self.refill_in_lanes(if n == 0 { Ask::Surely } else { Ask::Soon });
         n
     }
 
@@ -298,7 +300,7 @@ impl<R: Ring> RxQueue<R> {
     }
 
     #[inline(always)]
-    fn refill_in_lanes(&mut self) {
+    fn refill_in_lanes(&mut self, ask: Ask) {
         let slots = self.bulk << u8::from(self.framing.own_descriptor);
         for _ in 0..REFILLS {
             if self.ring.ledger().free() < slots {
@@ -310,7 +312,7 @@ impl<R: Ring> RxQueue<R> {
                 break;
             }
         }
-        if self.ring.publish() {
+        if self.ring.publish(ask) {
             self.board.counters.kicks.add(1);
             self.kick.ring();
         }

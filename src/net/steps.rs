@@ -4,12 +4,10 @@
 
 use std::mem::MaybeUninit;
 
-use arrayvec::ArrayVec;
-
 use super::{SHORTEST_FRAME, header};
 use crate::buf::MbufRef;
 use crate::buf::mbuf::flags;
-use crate::buf::source::{BULK, Linear};
+use crate::buf::source::Linear;
 use crate::mem::lanes::{Lanes, STEP};
 use crate::ring::{Cookie, OfferStep, Offers, Takes, UsedStep};
 
@@ -54,7 +52,8 @@ impl Room {
 /// Four handles as words.
 #[inline(always)]
 fn handles<L: Lanes>(lanes: L, step: &[MbufRef; STEP]) -> L::Quad {
-    lanes.quad(&step.map(|m| m.as_ptr() as u64))
+    // SAFETY: four handles, which are pointers, in private memory.
+    unsafe { lanes.load(step.as_ptr().cast()) }
 }
 
 /// The buffers of a step that the ring is about to release.
@@ -201,7 +200,7 @@ impl<L: Lanes> Offers<L::Quad> for Send<'_, L> {
             return None;
         }
         // SAFETY: the headroom has room for them, and the packets are ours.
-        unsafe { header::zero(lanes, headers, self.plain.hdr_len) };
+        unsafe { header::zero(lanes, headers) };
         self.bytes = lanes.add(self.bytes, lens);
         let lens = lanes.add(lens, lanes.splat(self.plain.hdr_len.into()));
         Some(OfferStep { addrs: headers, lens, cookies: handles(lanes, step) })
@@ -211,12 +210,18 @@ impl<L: Lanes> Offers<L::Quad> for Send<'_, L> {
 /// Takes completed plain packets back.
 pub(super) struct Collect<'a, L> {
     pub lanes: L,
-    pub plain: &'a mut ArrayVec<MbufRef, BULK>,
+    /// Where they go.
+    pub places: &'a mut [[MaybeUninit<MbufRef>; STEP]],
 }
 
 impl<L: Lanes> Takes<L::Quad> for Collect<'_, L> {
     #[inline(always)]
-    unsafe fn step(&mut self, _: usize, used: UsedStep<'_, L::Quad>) -> bool {
-        !self.lanes.any(used.miss) && self.plain.try_extend_from_slice(&buffers(used.cookies)).is_ok()
+    unsafe fn step(&mut self, k: usize, used: UsedStep<'_, L::Quad>) -> bool {
+        if self.lanes.any(used.miss) {
+            return false;
+        }
+        // SAFETY: no more steps were asked for than there are places.
+        *unsafe { self.places.get_unchecked_mut(k) } = buffers(used.cookies).map(MaybeUninit::new);
+        true
     }
 }

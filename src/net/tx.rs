@@ -5,6 +5,7 @@
 //! remembered, so that their completion gives them back in bulk without touching them again. Every other packet
 //! goes through [`send`](super::send). Completed packets are collected lazily, when half the ring is in use.
 
+use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
@@ -17,10 +18,13 @@ use crate::buf::MbufRef;
 use crate::buf::source::{BULK, Source};
 use crate::mem::lanes::{Job, Lanes, Scalar};
 use crate::mem::reach::MapCell;
-use crate::ring::{Lengths, Lie, Ring, STEP};
+use crate::ring::{Ask, Lengths, Lie, Ring, STEP};
+use crate::spec::net::HDR_LEN;
 use crate::spec::virtio::Features;
 use crate::sys::eventfd::Bell;
 
+/// No pool.
+const NOWHERE: u64 = u64::MAX;
 /// Packets that one burst collects at most.
 const COLLECT: usize = 4 * BULK;
 
@@ -83,6 +87,8 @@ pub struct TxQueue<R> {
     pub(super) since_plain: usize,
     /// Whether headers may be put into headroom.
     pub(super) push: bool,
+    /// Whether packets may be sent by steps: with the usual header.
+    steps: bool,
     pub(super) sort: bool,
     kick: Arc<Bell>,
 }
@@ -111,7 +117,10 @@ impl<R: Ring> TxQueue<R> {
         let framing = Framing::new(parts.features);
         Self {
             ring,
-            plain: Plain { home: parts.source.home() as u64, hdr_len: framing.hdr_len },
+            plain: Plain {
+                home: if parts.source.adapts() { NOWHERE } else { parts.source.home() as u64 },
+                hdr_len: framing.hdr_len,
+            },
             refused: 0,
             known: 0,
             since_plain: 0,
@@ -122,6 +131,7 @@ impl<R: Ring> TxQueue<R> {
             map: parts.map,
             board: parts.board,
             push: !framing.own_descriptor,
+            steps: !framing.own_descriptor && usize::from(framing.hdr_len) == HDR_LEN,
             sort: parts.sort,
             kick: parts.kick,
         }
@@ -153,7 +163,7 @@ impl<R: Ring> TxQueue<R> {
             self.source.flush();
         }
         let n = self.send(packets);
-        if self.ring.publish() {
+        if self.ring.publish(Ask::Surely) {
             self.board.counters.kicks.add(1);
             self.kick.ring();
         }
@@ -193,7 +203,7 @@ impl<R: Ring> TxQueue<R> {
     /// Sends plain packets by steps of four; how many steps.
     #[inline(always)]
     fn send_steps(&mut self, packets: &[[MbufRef; STEP]]) -> usize {
-        if packets.is_empty() || !self.push {
+        if packets.is_empty() || !self.steps {
             return 0;
         }
         let lanes = self.ring.lanes();
@@ -227,7 +237,7 @@ impl<R: Ring> TxQueue<R> {
         self.known = std::ptr::from_ref(self.map.current()).addr();
         self.refused = 0;
         if self.source.adapts() {
-            self.plain.home = 0;
+            self.plain.home = NOWHERE;
         }
     }
 
@@ -261,25 +271,25 @@ impl<R: Ring> TxQueue<R> {
 
     #[inline(always)]
     fn collect_used(&mut self, most: usize) -> Result<usize, Lie> {
-        let mut plain = ArrayVec::<MbufRef, BULK>::new();
+        let mut singles = ArrayVec::<MbufRef, BULK>::new();
         let mut n = 0;
         let result = loop {
             if n >= most {
                 break Ok(n);
             }
-            if plain.remaining_capacity() < STEP {
-                self.source.put(&plain);
-                plain.clear();
-            }
-            let steps = self.collect_steps(&mut plain);
+            let steps = self.collect_steps();
             if steps > 0 {
                 n += STEP * steps;
                 continue;
             }
+            if singles.is_full() {
+                self.source.put(&singles);
+                singles.clear();
+            }
             match self.ring.take() {
                 Ok(Some((cookie, _, true))) => {
                     // SAFETY: the ring has just released it.
-                    let _ = plain.try_push(unsafe { MbufRef::from_cookie(cookie) });
+                    let _ = singles.try_push(unsafe { MbufRef::from_cookie(cookie) });
                 }
                 // SAFETY: as above.
                 Ok(Some((cookie, _, false))) => self.source.free(unsafe { MbufRef::from_cookie(cookie) }),
@@ -288,16 +298,22 @@ impl<R: Ring> TxQueue<R> {
             }
             n += 1;
         };
-        self.source.put(&plain);
+        self.source.put(&singles);
         result
     }
 
-    /// Takes completed plain packets back by steps of four, as far as there is room; how many steps.
+    /// Takes completed plain packets back by steps of four, a bulk at most; how many steps.
     #[inline(always)]
-    fn collect_steps(&mut self, plain: &mut ArrayVec<MbufRef, BULK>) -> usize {
-        let room = plain.remaining_capacity() / STEP;
-        let mut to = Collect { lanes: self.ring.lanes(), plain };
-        self.ring.take_steps(room, Lengths::Ignored, &mut to)
+    fn collect_steps(&mut self) -> usize {
+        let mut places = [[const { MaybeUninit::uninit() }; STEP]; BULK / STEP];
+        let mut to = Collect { lanes: self.ring.lanes(), places: &mut places };
+        let n = self.ring.take_steps(BULK / STEP, Lengths::Ignored, &mut to);
+        let packets = places.get(..n).unwrap_or(&[]).as_flattened();
+        if n > 0 {
+            // SAFETY: the steps have written them.
+            self.source.put(unsafe { &*(std::ptr::from_ref(packets) as *const [MbufRef]) });
+        }
+        n
     }
 
     /// Gives completed packets back now, up to about `most`; how many. Also what the queue keeps near, so that

@@ -81,7 +81,7 @@ pub trait Ring {
     fn offer(&mut self, chain: &[Segment], cookie: Cookie, plain: bool) -> bool;
 
     /// Makes all that was offered visible. True when the device wants a kick for it.
-    fn publish(&mut self) -> bool;
+    fn publish(&mut self, ask: Ask) -> bool;
 
     /// Looks how far the device is. Once a burst, before anything is taken.
     fn poll(&mut self) -> Result<(), Lie>;
@@ -161,6 +161,17 @@ pub struct UsedStep<'a, Q> {
     pub lens: Q,
     /// Zero if all four are used, in order. The step must not be accepted otherwise.
     pub miss: Q,
+}
+
+/// How surely to ask whether the device wants a kick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// Behind a full fence: if the device has gone to sleep without seeing what was published, it is known now.
+    Surely,
+    /// With a look, which may be too early. What was published since the last sure answer stays in question, and there is
+    /// a sure one at the latest when that is half the ring. For whoever asks surely once nothing comes from the device
+    /// any more.
+    Soon,
 }
 
 /// Whether the bytes used matter.

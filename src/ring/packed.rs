@@ -8,7 +8,7 @@ use std::sync::atomic::fence;
 
 use super::ledger::{Ledger, PLAIN_STEP};
 use super::run::Run;
-use super::{Cookie, Lengths, Lie, Monitor, Offers, Ring, STEP, Segment, Takes, Used, UsedStep, need_event};
+use super::{Ask, Cookie, Lengths, Lie, Monitor, Offers, Ring, STEP, Segment, Takes, Used, UsedStep, need_event};
 use crate::mem::lanes::Lanes;
 use crate::mem::shared::{Row, Shared};
 use crate::spec::ring::{DESC_F_AVAIL, DESC_F_NEXT, DESC_F_USED, EVENT_DESC, EVENT_DISABLE, EVENT_ENABLE, QueueLayout};
@@ -31,8 +31,8 @@ pub struct PackedRing<L> {
     avail: u16,
     /// Flags that a descriptor has when it is used in the lap of `tail`.
     used: u16,
-    /// Slots offered and not yet published.
-    unpublished: u16,
+    /// Slots offered of which it is not known whether the device wants a kick.
+    unasked: u16,
     run: Run,
     in_order: bool,
     event_idx: bool,
@@ -56,7 +56,7 @@ impl<L: Lanes> PackedRing<L> {
                 // Both wrap counters begin with 1 (2.8.1).
                 avail: DESC_F_AVAIL,
                 used: DESC_F_AVAIL | DESC_F_USED,
-                unpublished: 0,
+                unasked: 0,
                 run: Run::default(),
                 in_order,
                 event_idx,
@@ -71,7 +71,7 @@ impl<L: Lanes> PackedRing<L> {
         if self.ledger.head() < before || span == self.ledger.size() {
             self.avail ^= DESC_F_AVAIL | DESC_F_USED;
         }
-        self.unpublished += span;
+        self.unasked += span;
     }
 
     #[inline(always)]
@@ -100,6 +100,21 @@ impl<L: Lanes> PackedRing<L> {
                 meta.store(u64::from(segment.len) | u64::from(id) << 32 | flags, Release);
             }
         }
+    }
+
+    /// Whether the device's event structure asks for a kick for the last `n` slots.
+    #[inline(always)]
+    fn wants_kick(&self, n: u16) -> bool {
+        let event = self.device_event.load(Relaxed);
+        let (off_wrap, flags) = (event as u16, (event >> 16) as u16);
+        if flags != EVENT_DESC || !self.event_idx {
+            return flags != EVENT_DISABLE;
+        }
+        let new = self.ledger.head();
+        let this_lap = (off_wrap & OFF_WRAP != 0) == (self.avail == DESC_F_AVAIL);
+        let slot = off_wrap & !OFF_WRAP;
+        let slot = if this_lap { slot } else { slot.wrapping_sub(self.ledger.size()) };
+        need_event(slot, new, new.wrapping_sub(n))
     }
 
     /// If the device has named another buffer than the oldest, all up to that one are a batch. What can't be is left to
@@ -175,25 +190,23 @@ impl<L: Lanes> Ring for PackedRing<L> {
     }
 
     #[inline(always)]
-    fn publish(&mut self) -> bool {
+    fn publish(&mut self, ask: Ask) -> bool {
         // The descriptors became visible one by one, each whole; what is left is the kick.
-        let n = std::mem::take(&mut self.unpublished);
+        let n = self.unasked;
         if n == 0 {
             return false;
         }
-        // [kick] descriptors before the look at whether the device sleeps; the device asks for kicks, fences, and
-        // looks at the descriptors (2.8.21.3.1). One of us sees the other's write.
-        fence(SeqCst);
-        let event = self.device_event.load(Relaxed);
-        let (off_wrap, flags) = (event as u16, (event >> 16) as u16);
-        if flags != EVENT_DESC || !self.event_idx {
-            return flags != EVENT_DISABLE;
+        let sure = ask == Ask::Surely || n > self.ledger.size() / 2;
+        if sure {
+            // [kick] descriptors before the look at whether the device sleeps; the device asks for kicks, fences, and
+            // looks at the descriptors (2.8.21.3.1). One of us sees the other's write.
+            fence(SeqCst);
         }
-        let new = self.ledger.head();
-        let this_lap = (off_wrap & OFF_WRAP != 0) == (self.avail == DESC_F_AVAIL);
-        let slot = off_wrap & !OFF_WRAP;
-        let slot = if this_lap { slot } else { slot.wrapping_sub(self.ledger.size()) };
-        need_event(slot, new, new.wrapping_sub(n))
+        let wanted = self.wants_kick(n);
+        if sure || wanted {
+            self.unasked = 0;
+        }
+        wanted
     }
 
     #[inline(always)]

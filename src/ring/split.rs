@@ -9,7 +9,7 @@ use std::sync::atomic::fence;
 
 use super::ledger::{Ledger, PLAIN_STEP};
 use super::run::Run;
-use super::{Cookie, Lengths, Lie, Monitor, Offers, Ring, STEP, Segment, Takes, Used, UsedStep, need_event};
+use super::{Ask, Cookie, Lengths, Lie, Monitor, Offers, Ring, STEP, Segment, Takes, Used, UsedStep, need_event};
 use crate::mem::lanes::Lanes;
 use crate::mem::shared::{Row, Shared};
 use crate::spec::ring::{AVAIL_F_NO_INTERRUPT, DESC_F_NEXT, QueueLayout, USED_F_NO_NOTIFY};
@@ -36,6 +36,8 @@ pub struct SplitRing<L> {
     offered: u16,
     published: u16,
     taken: u16,
+    /// Up to where it is known whether the device wants a kick.
+    asked: u16,
     /// The device's used index when we last looked.
     seen: u16,
     mask: u16,
@@ -71,6 +73,7 @@ impl<L: Lanes> SplitRing<L> {
                 written: vec![NOTHING; n].into(),
                 offered: 0,
                 published: 0,
+                asked: 0,
                 taken: 0,
                 seen: 0,
                 mask: size - 1,
@@ -191,22 +194,31 @@ impl<L: Lanes> Ring for SplitRing<L> {
     }
 
     #[inline(always)]
-    fn publish(&mut self) -> bool {
-        let (old, new) = (self.published, self.offered);
+    fn publish(&mut self, ask: Ask) -> bool {
+        let (old, new) = (self.asked, self.offered);
         if old == new {
             return false;
         }
-        // [avail] pairs with the device's acquire of the index: descriptors and ring before it (2.7.13.3).
-        self.avail_idx.store(new, Release);
-        self.published = new;
-        // [kick] the index before the look at whether the device sleeps; the device asks for kicks, fences, and
-        // looks at the index (2.7.13.4.1). One of us sees the other's write.
-        fence(SeqCst);
-        if self.event_idx {
+        if self.published != new {
+            // [avail] pairs with the device's acquire of the index: descriptors and ring before it (2.7.13.3).
+            self.avail_idx.store(new, Release);
+            self.published = new;
+        }
+        let sure = ask == Ask::Surely || new.wrapping_sub(old) > self.mask / 2;
+        if sure {
+            // [kick] the index before the look at whether the device sleeps; the device asks for kicks, fences, and
+            // looks at the index (2.7.13.4.1). One of us sees the other's write.
+            fence(SeqCst);
+        }
+        let wanted = if self.event_idx {
             need_event(self.avail_event.load(Relaxed), new, old)
         } else {
             self.used_flags.load(Relaxed) & USED_F_NO_NOTIFY == 0
+        };
+        if sure || wanted {
+            self.asked = new;
         }
+        wanted
     }
 
     #[inline(always)]

@@ -1,7 +1,10 @@
 //! What the tests of the built library have in common: where it is, and how a command is run.
 #![allow(dead_code, reason = "each test uses a part")]
 
+pub mod testpmd;
+
 use std::io::Write as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -22,14 +25,14 @@ pub fn made(name: &str) -> PathBuf {
     file
 }
 
-/// A directory of a test's own, gone at the end.
+/// A directory of a test's own, which nobody else can enter, gone at the end.
 pub struct Scratch(pub PathBuf);
 
 impl Scratch {
     pub fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("vuser-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).expect("a temporary directory");
+        std::fs::DirBuilder::new().mode(0o700).create(&path).expect("a temporary directory");
         Self(path)
     }
 
