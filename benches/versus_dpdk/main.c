@@ -323,6 +323,7 @@ int main(int argc, char **argv)
         if ((wrong = vhost_listen(1))) {
             fprintf(stderr, "left out: the stage vhost: %s\n", wrong);
             options.stages &= ~(1u << VHOST);
+            vhost_stop();
         }
         vhost_ready();
     }

@@ -25,7 +25,7 @@ static const char usage[] =
     "  --passes N             times that everything is measured, with new ports (6)\n"
     "  --rounds N             turns of both drivers in a pass (8)\n"
     "  --seconds N            ends measuring then, and reports what there is (no limit)\n"
-    "  --quick                one pass of few rounds\n"
+    "  --quick                two passes of few rounds\n"
     "  --instructions-only    prints nothing but instructions per packet, as comma separated values\n"
     "  --no-huge              without huge pages\n"
     "  --csv FILE             writes all figures there\n"
@@ -176,7 +176,7 @@ static void read_one(struct options *o, struct custom *c, int option)
     case PASSES: o->passes = numbers("passes", optarg, 1, 1000).numbers[0]; break;
     case ROUNDS: o->rounds = numbers("rounds", optarg, 1, 10000).numbers[0]; break;
     case SECONDS: o->seconds = numbers("seconds", optarg, 1, UINT16_MAX).numbers[0]; break;
-    case QUICK: o->passes = 1; o->rounds = 5; break;
+    case QUICK: o->passes = 2; o->rounds = 3; break;
     case INSTRUCTIONS_ONLY: o->instructions_only = true; break;
     case NO_HUGE: o->no_huge = true; break;
     case CSV: o->csv = optarg; break;

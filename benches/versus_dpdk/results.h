@@ -30,7 +30,7 @@ struct about {
     const char *a, *b;            /* the drivers */
     const char *dpdk, *commit;
     char cpu[128], date[32];
-    bool compare_with_targets;    /* b is net_vuser and a DPDK's driver */
+    bool compare_with_targets;    /* the drivers are two different ones */
 };
 
 /* What is asked of a result: a bound of the ratio b/a, or of b itself. */

@@ -130,6 +130,13 @@ const char *testpmd_start(struct testpmd *t, const char *socket, int cpu, uint16
     return wrong;
 }
 
+static void forget(struct testpmd *t)
+{
+    close(t->in);
+    close(t->out);
+    t->pid = 0;
+}
+
 void testpmd_stop(struct testpmd *t)
 {
     if (!t->pid)
@@ -137,9 +144,7 @@ void testpmd_stop(struct testpmd *t)
     /* Not by its own quit: what it holds is gone with it, and it might not listen. */
     kill(t->pid, SIGKILL);
     waitpid(t->pid, NULL, 0);
-    close(t->in);
-    close(t->out);
-    t->pid = 0;
+    forget(t);
 }
 
 const char *testpmd_command(struct testpmd *t, const char *format, ...)
@@ -153,7 +158,7 @@ const char *testpmd_command(struct testpmd *t, const char *format, ...)
     va_end(args);
     command[len++] = '\n';
     t->tail[0] = 0;
-    if (write(t->in, command, len) != len)
+    if (!t->pid || write(t->in, command, len) != len)
         return PROGRAM " has gone";
     return wait_for_prompt(t);
 }
@@ -162,13 +167,18 @@ void testpmd_pause(struct testpmd *t)
 {
     int status;
 
+    /* To process 0 would be to us, and all our group. */
+    if (!t->pid)
+        return;
     kill(t->pid, SIGSTOP);
-    waitpid(t->pid, &status, WUNTRACED);
+    if (waitpid(t->pid, &status, WUNTRACED) == t->pid && !WIFSTOPPED(status))
+        forget(t);   /* it has ended by itself */
 }
 
 void testpmd_resume(struct testpmd *t)
 {
-    kill(t->pid, SIGCONT);
+    if (t->pid)
+        kill(t->pid, SIGCONT);
 }
 
 static long lost_by_thread(const char *path)

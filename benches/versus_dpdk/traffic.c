@@ -199,8 +199,9 @@ void traffic_drain(struct traffic *t)
     }
 }
 
-void traffic_inject(struct traffic *t, uint16_t n)
+void traffic_inject(struct traffic *t)
 {
-    if (fill(t, &t->staged[0], n))
-        t->received += n;
+    for (uint16_t q = 0; q < t->port->queues; q++)
+        if (t->staged[q].count == 0 && fill(t, &t->staged[q], t->burst))
+            t->received += t->burst;
 }

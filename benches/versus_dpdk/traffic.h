@@ -48,7 +48,7 @@ void traffic_reset(struct traffic *traffic);
  * Only when no back-end goes on sending. */
 void traffic_drain(struct traffic *traffic);
 
-/* Stages so many packets of ours to be forwarded by queue 0; at most a burst. */
-void traffic_inject(struct traffic *traffic, uint16_t n);
+/* Stages a burst of our own packets to be forwarded by each queue that has none staged. */
+void traffic_inject(struct traffic *traffic);
 
 #endif

@@ -4,13 +4,12 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "clock.h"
 #include "sides.h"
 #include "testpmd.h"
 
-/* Frames that circulate when both forward: so few that no ring is ever full, for testpmd drops what does not fit. */
-#define CIRCULATING 128
 /* For frames that are still on their way. */
 #define HOME_US 500000
 
@@ -50,8 +49,8 @@ const char *vhost_listen(uint16_t queues)
             continue;
         }
         testpmd_stop(&peer->testpmd);
-        wrong = testpmd_start(&peer->testpmd, scratch_path(sockets[i], socket, sizeof(socket)), on_cpu, queues,
-                              without_huge);
+        unlink(scratch_path(sockets[i], socket, sizeof(socket)));   /* of the former one: DPDK would not listen there */
+        wrong = testpmd_start(&peer->testpmd, socket, on_cpu, queues, without_huge);
         if (wrong)
             return wrong;
         peer->queues = queues;
@@ -102,22 +101,27 @@ static const char *set_mode(struct peer *peer, struct traffic *traffic)
     return wrong;
 }
 
-static void circulate(struct traffic *traffic)
+/* Frames that circulate when both forward, as a share of each ring: so many that there is always something to do, so few
+ * that no ring is ever full, for testpmd drops what does not fit. Returns how many. */
+static uint64_t circulate(struct traffic *traffic)
 {
-    for (uint16_t n = 0; n < CIRCULATING; n += traffic->burst) {
-        traffic_inject(traffic, traffic->burst);
+    uint16_t each = traffic->port->ring / 4 * 3, injected = 0;
+
+    for (; injected + traffic->burst <= each; injected += traffic->burst) {
+        traffic_inject(traffic);
         traffic_run(traffic, METER_NONE, 1, UINT64_MAX);
     }
+    return injected * traffic->port->queues;
 }
 
 /* All frames that circulate are taken out again. */
-static const char *bring_home(struct traffic *traffic)
+static const char *bring_home(struct traffic *traffic, uint64_t injected)
 {
     uint64_t deadline = after_us(HOME_US);
 
-    while (traffic->received < traffic->sent + CIRCULATING && __rdtsc() < deadline)
+    while (traffic->received < traffic->sent + injected && __rdtsc() < deadline)
         traffic_drain(traffic);
-    return traffic->received == traffic->sent + CIRCULATING ? NULL : "frames were lost on the way through DPDK's vhost";
+    return traffic->received == traffic->sent + injected ? NULL : "frames were lost on the way through DPDK's vhost";
 }
 
 const char *vhost_slice(struct side *side, const struct setup *setup, struct sample *sample)
@@ -126,19 +130,20 @@ const char *vhost_slice(struct side *side, const struct setup *setup, struct sam
     struct traffic traffic __attribute__((aligned(128))) = {
         .port = &side->port, .direction = setup->direction, .burst = setup->burst, .size = setup->size,
     };
+    uint64_t injected = 0;
     const char *wrong;
     long lost;
 
     testpmd_resume(&peer->testpmd);
     wrong = set_mode(peer, &traffic);
     if (!wrong && setup->direction == FORWARD)
-        circulate(&traffic);
+        injected = circulate(&traffic);
     lost = testpmd_lost_cpu(&peer->testpmd);
     if (!wrong)
         timed_slices(&traffic, sample);
     sample->disturbed |= testpmd_lost_cpu(&peer->testpmd) != lost;
     if (!wrong && setup->direction == FORWARD)
-        wrong = bring_home(&traffic);
+        wrong = bring_home(&traffic, injected);
     testpmd_pause(&peer->testpmd);
     traffic_drain(&traffic);
     if (!wrong)
