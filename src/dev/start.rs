@@ -22,6 +22,9 @@ const LET_GO: Duration = Duration::from_millis(500);
 /// Position of a packed ring that nobody has used: the first descriptor, and a wrap counter of 1, for either side.
 const FRESH_PACKED: u32 = 0x8000_8000;
 
+/// Ticks of the time stamp counter for which a packed ring is left alone after a burst that was not full.
+const GATE: u16 = 500;
+
 impl Device {
     /// Brings the device up. On an error it is as it was before.
     pub fn start(&mut self) -> Result<()> {
@@ -122,7 +125,8 @@ impl Device {
             let engine = unsafe {
                 if index % 2 == 0 {
                     let vlan_strip = self.config.offloads.contains(Offloads::VLAN_STRIP);
-                    let options = RxOptions { port: self.config.port, vlan_strip, sort: self.config.stats };
+                    let gate = if self.features.contains(Features::RING_PACKED) { GATE } else { 0 };
+                    let options = RxOptions { port: self.config.port, vlan_strip, sort: self.config.stats, gate };
                     Engine::Rx(path::rx(place, source, features, options, board, kick))
                 } else {
                     let (extras, map) = (rings.extras(index), self.live.map());

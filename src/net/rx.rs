@@ -8,6 +8,7 @@
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
+use super::gate::Gate;
 use super::header::{self, BadHeader};
 use super::stats::Board;
 use super::steps::{Receive, Refill, Room};
@@ -36,6 +37,8 @@ pub struct RxOptions {
     pub vlan_strip: bool,
     /// Keep the opt-in counters.
     pub sort: bool,
+    /// Ticks to stay off the ring after a burst that was not full.
+    pub gate: u16,
 }
 
 /// A frame of several buffers of which some are still to come, from this burst or a later one.
@@ -64,6 +67,7 @@ pub struct RxQueue<R> {
     by_steps: bool,
     look: Option<[[u64; 2]; 2]>,
     options: RxOptions,
+    gate: Gate,
     /// Buffers offered at a time.
     bulk: u16,
     merge: Option<Merge>,
@@ -130,6 +134,7 @@ impl<R: Ring> RxQueue<R> {
             look: (framing.mergeable || features.contains(Features::GUEST_CSUM))
                 .then(|| header::ordinary(framing.mergeable)),
             options,
+            gate: Gate::new(options.gate),
             bulk: (ring.ledger().size() / 4).clamp(1, BULK as u16),
             merge: None,
             ring,
@@ -147,12 +152,16 @@ impl<R: Ring> RxQueue<R> {
 
     #[inline(always)]
     fn in_lanes(&mut self, out: &mut [MaybeUninit<MbufRef>]) -> usize {
-        if self.board.is_broken() {
+        if self.board.is_broken() || self.gate.is_shut() {
             return 0;
         }
         let mut n = 0;
         if let Err(lie) = self.ring.poll().and_then(|()| self.receive(out, &mut n)) {
             self.board.set_broken(lie);
+        }
+        match n == out.len() {
+            true => self.gate.open(),
+            false => self.gate.shut(),
         }
         self.board.counters.packets.add(n as u64);
         // A device that has just given frames is awake. If it goes to sleep for want of buffers, there will be a burst that
@@ -360,6 +369,7 @@ impl<R: Ring> RxQueue<R> {
         if on {
             // Buffers may have come free since the last burst, and a device without buffers never calls.
             self.refill();
+            self.gate.open();
         }
         self.ring.set_calls(on);
         on && self.ring.has_used()

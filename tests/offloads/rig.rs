@@ -92,7 +92,7 @@ pub struct Plan {
 
 impl Plan {
     pub fn new(simd: Simd, features: Features) -> Self {
-        let options = RxOptions { port: 7, vlan_strip: false, sort: true };
+        let options = RxOptions { port: 7, vlan_strip: false, sort: true, gate: 0 };
         Self { simd, features, size: 128, buffers: 600, data_size: 2048 + HEADROOM, options }
     }
 

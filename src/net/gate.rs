@@ -1,0 +1,52 @@
+//! Keeps a polling thread off a ring for a moment after it found little there.
+//!
+//! A device that is filling a packed ring writes the very lines that the driver polls. Whoever polls as fast as it can
+//! takes each line away while it is being written, and slows the device down; frames then come a few at a time.
+
+/// A moment, in ticks of the time stamp counter.
+#[derive(Clone, Copy, Debug)]
+pub struct Gate {
+    ticks: u64,
+    until: u64,
+}
+
+impl Gate {
+    /// A gate that stays shut for so many ticks; for none, it never shuts.
+    pub fn new(ticks: u16) -> Self {
+        Self { ticks: ticks.into(), until: 0 }
+    }
+
+    /// Whether it is not yet time to poll again.
+    #[inline(always)]
+    pub fn is_shut(&self) -> bool {
+        self.until != 0 && now() < self.until
+    }
+
+    /// Little was there.
+    #[inline(always)]
+    pub fn shut(&mut self) {
+        if self.ticks != 0 {
+            self.until = now().wrapping_add(self.ticks);
+        }
+    }
+
+    /// There may be something: the device has called, or the last burst was full.
+    #[inline(always)]
+    pub fn open(&mut self) {
+        self.until = 0;
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn now() -> u64 {
+    // SAFETY: every CPU of this architecture has it.
+    unsafe { std::arch::x86_64::_rdtsc() }
+}
+
+/// Without a counter to read cheaply, the gate is always open.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline(always)]
+fn now() -> u64 {
+    u64::MAX
+}
