@@ -88,7 +88,7 @@ $(B)/tests/port-static: $(wildcard tests/dpdk/port/*.c) tests/dpdk/port/port.h $
 	  -lpthread -ldl -lm -lnuma -lbsd -latomic
 
 # Programs of DPDK's own, unmodified, if scripts/dpdk-sdk.sh has found their source.
-DPDK_TESTS := $(B)/tests/port $(B)/tests/port-static $(B)/tests/dpdk-l2fwd $(B)/tests/dpdk-skeleton
+DPDK_TESTS := $(B)/tests/port $(B)/tests/port-static $(B)/tests/dpdk-l2fwd $(B)/tests/dpdk-skeleton $(B)/bench/versus_dpdk
 $(filter $(B)/tests/dpdk-%,$(DPDK_TESTS)): $(B)/tests/dpdk-%: $(SDK)/release
 	@mkdir -p $(@D)
 	@[ ! -d $(SDK)/examples/$* ] || { set -x; $(CC) $(CFLAGS) $$(pkg-config --cflags libdpdk) $(SDK)/examples/$*/*.c \

@@ -238,17 +238,19 @@ static void start_eal(const char *program, const int cpus[2], unsigned count)
 {
     char lcores[64];
     char *argv[24 + 2 * MAX_LIBRARIES] = {(char *)program, "--lcores", lcores, "--no-pci", "--no-telemetry",
-                                          "--in-memory", "--log-level=error", "--force-max-simd-bitwidth=512"};
-    int argc = 8;
+                                          "--log-level=error", "--force-max-simd-bitwidth=512"};
+    int argc = 7;
 
     if (count == 2)
         snprintf(lcores, sizeof(lcores), "0@%d,1@%d", cpus[0], cpus[1]);
     else
         snprintf(lcores, sizeof(lcores), "0@%d", cpus[0]);
-    if (options.no_huge)
+    if (options.no_huge) {
         argv[argc++] = "--no-huge";
-    else
+    } else {
+        argv[argc++] = "--in-memory";
         argv[argc++] = "--single-file-segments";
+    }
     argv[argc++] = "-m";
     argv[argc++] = "128";
     for (unsigned i = 0; i < options.library_count; i++) {

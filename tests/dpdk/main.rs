@@ -23,6 +23,7 @@ mod turn;
 
 mod client;
 mod defects;
+mod instructions;
 mod interrupts;
 mod loading;
 mod loopback;

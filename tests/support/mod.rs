@@ -52,6 +52,12 @@ pub fn have(program: &str) -> bool {
     Command::new(program).arg("--version").output().is_ok_and(|o| o.status.success())
 }
 
+/// Whether the CPU has a feature, by the kernel's name for it.
+pub fn have_cpu(feature: &str) -> bool {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    info.lines().any(|line| line.starts_with("flags") && line.split_whitespace().any(|flag| flag == feature))
+}
+
 /// Says past the test harness, which keeps the output of tests that succeed to itself, what was not tested.
 /// `VUSER_REQUIRE_ALL=1` forbids that.
 pub fn skip(test: &str, why: &str) {
