@@ -1,5 +1,5 @@
 //! What bursts do to four packets at once: the receive burst takes ([`Receive`]) and offers ([`Refill`]), the transmit
-//! burst offers ([`Send`]) and takes ([`Collect`]). Without branches but for one question: is any of the four out of the
+//! burst offers ([`Transmit`]) and takes ([`Collect`]). Without branches but for one question: is any of the four out of the
 //! ordinary? Then the burst goes on packet by packet.
 
 use std::mem::MaybeUninit;
@@ -182,7 +182,7 @@ impl Plain {
 }
 
 /// Offers plain packets.
-pub(super) struct Send<'a, L: Lanes> {
+pub(super) struct Transmit<'a, L: Lanes> {
     pub lanes: L,
     pub plain: Plain,
     pub packets: &'a [[MbufRef; STEP]],
@@ -190,7 +190,7 @@ pub(super) struct Send<'a, L: Lanes> {
     pub bytes: L::Quad,
 }
 
-impl<L: Lanes> Offers<L::Quad> for Send<'_, L> {
+impl<L: Lanes> Offers<L::Quad> for Transmit<'_, L> {
     #[inline(always)]
     unsafe fn step(&mut self, k: usize) -> Option<OfferStep<L::Quad>> {
         // SAFETY: no more steps were asked for than there are packets.

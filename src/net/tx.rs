@@ -12,7 +12,7 @@ use arrayvec::ArrayVec;
 
 use super::send::Extras;
 use super::stats::Board;
-use super::steps::{Collect, Plain, Send};
+use super::steps::{Collect, Plain, Transmit};
 use super::{Framing, header};
 use crate::buf::MbufRef;
 use crate::buf::source::{BULK, Source};
@@ -207,7 +207,7 @@ impl<R: Ring> TxQueue<R> {
             return 0;
         }
         let lanes = self.ring.lanes();
-        let mut from = Send { lanes, plain: self.plain, packets, bytes: lanes.splat(0) };
+        let mut from = Transmit { lanes, plain: self.plain, packets, bytes: lanes.splat(0) };
         let n = self.ring.offer_steps(packets.len(), 0, &mut from);
         let bytes = from.bytes;
         if n > 0 {

@@ -27,9 +27,7 @@ fn within(limits: &Limits) {
     let mut program = Command::new(build().join("bench/versus_dpdk"));
     program.arg("--load").arg(driver).args(["--instructions-only", "--no-huge", "--b"]);
     program.arg(format!("net_vuser,simd={}", limits.simd));
-    for path in PATHS {
-        program.args(["--path", path]);
-    }
+    program.args(PATHS.iter().flat_map(|path| ["--path", path]));
     let table = run(&mut program);
     let mut seen = 0;
     for line in table.lines().skip(1) {
