@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -181,35 +182,52 @@ void testpmd_resume(struct testpmd *t)
         kill(t->pid, SIGCONT);
 }
 
-static long lost_by_thread(const char *path)
-{
-    FILE *status = fopen(path, "r");
-    char line[128];
-    long lost = 0;
-
-    while (status && fgets(line, sizeof(line), status))
-        if (sscanf(line, "nonvoluntary_ctxt_switches: %ld", &lost) == 1)
-            break;
-    if (status)
-        fclose(status);
-    return lost;
-}
-
-long testpmd_lost_cpu(const struct testpmd *t)
+/* Opens a file of one of its threads. */
+static FILE *about_thread(const struct testpmd *t, const char *thread, const char *what)
 {
     char path[300];
+
+    snprintf(path, sizeof(path), "/proc/%d/task/%s/%s", t->pid, thread, what);
+    return fopen(path, "r");
+}
+
+static bool forwards(const struct testpmd *t, const char *thread)
+{
+    FILE *comm = about_thread(t, thread, "comm");
+    char name[32] = "";
+    bool worker = comm && fgets(name, sizeof(name), comm) && strstr(name, "worker");
+
+    if (comm)
+        fclose(comm);
+    return worker;
+}
+
+/* The second number of schedstat: nanoseconds that a thread could have run and had no CPU. */
+static uint64_t waited_by_thread(const struct testpmd *t, const char *thread)
+{
+    FILE *stat = about_thread(t, thread, "schedstat");
+    uint64_t ran, waited = 0;
+
+    if (stat && fscanf(stat, "%" SCNu64 " %" SCNu64, &ran, &waited) != 2)
+        waited = 0;
+    if (stat)
+        fclose(stat);
+    return waited;
+}
+
+uint64_t testpmd_waited_ns(const struct testpmd *t)
+{
+    char path[64];
     struct dirent *thread;
-    long lost = 0;
+    uint64_t waited = 0;
     DIR *threads;
 
     snprintf(path, sizeof(path), "/proc/%d/task", t->pid);
     threads = opendir(path);
-    while (threads && (thread = readdir(threads))) {
-        snprintf(path, sizeof(path), "/proc/%d/task/%s/status", t->pid, thread->d_name);
-        if (thread->d_name[0] != '.')
-            lost += lost_by_thread(path);
-    }
+    while (threads && (thread = readdir(threads)))
+        if (thread->d_name[0] != '.' && forwards(t, thread->d_name))
+            waited += waited_by_thread(t, thread->d_name);
     if (threads)
         closedir(threads);
-    return lost;
+    return waited;
 }

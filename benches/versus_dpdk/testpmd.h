@@ -25,7 +25,7 @@ const char *testpmd_command(struct testpmd *testpmd, const char *format, ...) __
 void testpmd_pause(struct testpmd *testpmd);
 void testpmd_resume(struct testpmd *testpmd);
 
-/* How often its threads have lost the CPU to another one; a pause does not count. */
-long testpmd_lost_cpu(const struct testpmd *testpmd);
+/* How long those of its threads that forward have waited for a CPU. */
+uint64_t testpmd_waited_ns(const struct testpmd *testpmd);
 
 #endif
