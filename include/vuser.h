@@ -302,7 +302,8 @@ struct vuser_pool_config {
     uint32_t count;
     // Bytes of a buffer, headroom and frame. 0 means 2176.
     uint16_t data_size;
-    // Bytes in front of a received frame for the application, which come before the virtio header. 0 means 128.
+    // Bytes in front of a received frame, for the application. The virtio header comes and goes in the last of them. 0
+    // means 128.
     uint16_t headroom;
     // 1: ordinary pages even when there are huge pages free.
     uint8_t no_huge;

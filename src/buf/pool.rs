@@ -34,7 +34,7 @@ pub struct PoolConfig {
     pub count: u32,
     /// Bytes of each, headroom and frame.
     pub data_size: u16,
-    /// Bytes in front of a received frame, for the application; the device's header comes after it.
+    /// Bytes in front of a received frame; the device's header takes the last of them for a while.
     pub headroom: u16,
     /// Use huge pages when there are enough of them.
     pub huge: bool,
@@ -120,7 +120,7 @@ impl Pool {
                 format!("buffers of {} bytes hold no frame behind a headroom of {}", config.data_size, config.headroom);
             return Err(Error::invalid(message));
         }
-        // The device's header goes behind the headroom, aligned as a line is.
+        // Frames begin where a line does.
         let stride = usize::from(config.data_size).div_ceil(STRIDE) | 1;
         let memory = SharedMemory::new("vuser-pool", count * stride * STRIDE, config.huge)?;
         let pages = if memory.is_huge() { "huge" } else { "ordinary" };

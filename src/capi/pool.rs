@@ -21,7 +21,8 @@ pub struct vuser_pool_config {
     pub count: u32,
     /// Bytes of a buffer, headroom and frame. 0 means 2176.
     pub data_size: u16,
-    /// Bytes in front of a received frame for the application, which come before the virtio header. 0 means 128.
+    /// Bytes in front of a received frame, for the application. The virtio header comes and goes in the last of them. 0
+    /// means 128.
     pub headroom: u16,
     /// 1: ordinary pages even when there are huge pages free.
     pub no_huge: u8,

@@ -23,7 +23,7 @@ const LET_GO: Duration = Duration::from_millis(500);
 const FRESH_PACKED: u32 = 0x8000_8000;
 
 /// Ticks of the time stamp counter for which a packed ring is left alone after a burst that was not full.
-const GATE: u16 = 500;
+const GATE: u16 = 1000;
 
 impl Device {
     /// Brings the device up. On an error it is as it was before.
@@ -44,7 +44,7 @@ impl Device {
     /// Without merged buffers, a frame that does not fit one is dropped by the device.
     fn check_rooms(&self) {
         let framing = Framing::new(self.features);
-        let need = u32::from(framing.hdr_len) + 14 + u32::from(self.mtu);
+        let need = 14 + u32::from(self.mtu);
         for source in
             self.set_up().filter(|(side, _)| *side == Side::Rx && !framing.mergeable).map(|(_, source)| source)
         {

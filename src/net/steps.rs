@@ -23,7 +23,7 @@ pub(super) struct Room {
     /// Where buffers begin, if that can be computed. Steps are for such buffers only.
     pub linear: Linear,
     /// Bytes in front of the header.
-    pub headroom: u16,
+    pub offset: u16,
     /// Bytes of the header.
     pub hdr_len: u16,
     /// Bytes of header and frame.
@@ -31,21 +31,21 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// Where the device's header of a buffer is: behind the headroom.
+    /// Where the device's header of a buffer is.
     #[inline(always)]
     pub fn begin(self, m: MbufRef) -> u64 {
         let buffer = match self.linear {
             Some((k, c)) => (m.as_ptr() as u64).wrapping_mul(k.into()).wrapping_add(c),
             None => m.buf_addr() as u64,
         };
-        buffer.wrapping_add(self.headroom.into())
+        buffer.wrapping_add(self.offset.into())
     }
 
     /// The same for four buffers of which it can be computed.
     #[inline(always)]
     fn begins<L: Lanes>(self, lanes: L, step: &[MbufRef; STEP]) -> L::Quad {
         let (k, c) = self.linear.unwrap_or_default();
-        lanes.add(lanes.mul(handles(lanes, step), k), lanes.splat(c.wrapping_add(self.headroom.into())))
+        lanes.add(lanes.mul(handles(lanes, step), k), lanes.splat(c.wrapping_add(self.offset.into())))
     }
 }
 

@@ -30,9 +30,10 @@ pub use hand::{Hand, Lent, Shape, header};
 
 /// Bytes of the header in front of a frame: all shapes have VERSION_1.
 pub const HDR: u32 = 12;
-/// Bytes of a buffer behind its headroom: what is offered for receiving.
+/// Bytes of a buffer that are offered for receiving: for the header, which is at the end of the headroom, and the frame.
 pub const ROOM: u32 = 512;
 const HEADROOM: u16 = 128;
+const DATA_SIZE: u16 = HEADROOM + (ROOM - HDR) as u16;
 /// All bursts of one rig together. Far above what they need, far below what a loop without end takes.
 const TIME: Duration = Duration::from_secs(5);
 
@@ -67,8 +68,7 @@ pub struct Rig {
 
 impl Rig {
     fn new(shape: Shape, count: u32, receive: bool) -> Self {
-        let pool = Pool::new(PoolConfig { count, data_size: HEADROOM + ROOM as u16, headroom: HEADROOM, huge: false })
-            .unwrap();
+        let pool = Pool::new(PoolConfig { count, data_size: DATA_SIZE, headroom: HEADROOM, huge: false }).unwrap();
         let layout = shape.layout();
         let bytes = layout.bytes + usize::from(shape.size) * EXTRA;
         let memory = Arc::new(SharedMemory::new("lies", bytes, false).unwrap());
@@ -138,7 +138,7 @@ impl Rig {
                 u32::from(s.data_off()) + u32::from(s.data_len()) <= u32::from(s.buf_len()),
                 "data outside of a buffer"
             );
-            assert_eq!((s.buf_len(), s.pool()), (HEADROOM + ROOM as u16, self.pool.id()));
+            assert_eq!((s.buf_len(), s.pool()), (DATA_SIZE, self.pool.id()));
             sum += u32::from(s.data_len());
             segments += 1;
             assert!(
