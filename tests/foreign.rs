@@ -22,7 +22,6 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, mpsc};
@@ -30,6 +29,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use support::Scratch;
+use support::hugepages::Hugepages;
 use support::testpmd::{Testpmd, testpmd_program};
 
 const MRG_RXBUF: u64 = 1 << 15;
@@ -727,40 +727,4 @@ fn hugepages_on_both_sides() {
     }
     bench.finish();
     drop(pages);
-}
-
-/// 2 MiB pages that were set aside, and the number there was before.
-struct Hugepages(Option<String>);
-
-const NR_HUGEPAGES: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
-const FREE_HUGEPAGES: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages";
-
-impl Hugepages {
-    fn reserve(wanted: u64) -> Result<Self, String> {
-        let read = |path| fs::read_to_string(path).map_err(|e| format!("{path}: {e}"));
-        let count = |text: &str| text.trim().parse::<u64>().map_err(|e| e.to_string());
-        let free = count(&read(FREE_HUGEPAGES)?)?;
-        if free >= wanted {
-            return Ok(Self(None));
-        }
-        if fs::metadata("/proc/self").map_err(|e| e.to_string())?.uid() != 0 {
-            return Err(format!("{free} 2 MiB pages are free, {wanted} are needed and only root can reserve them"));
-        }
-        let before = read(NR_HUGEPAGES)?;
-        let more = count(&before)? + wanted - free;
-        fs::write(NR_HUGEPAGES, more.to_string()).map_err(|e| format!("{NR_HUGEPAGES}: {e}"))?;
-        let reserved = Self(Some(before));
-        match count(&read(FREE_HUGEPAGES)?)? {
-            free if free >= wanted => Ok(reserved),
-            free => Err(format!("the kernel could free only {free} of {wanted} 2 MiB pages")),
-        }
-    }
-}
-
-impl Drop for Hugepages {
-    fn drop(&mut self) {
-        if let Some(before) = &self.0 {
-            let _ = fs::write(NR_HUGEPAGES, before);
-        }
-    }
 }

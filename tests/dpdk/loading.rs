@@ -136,7 +136,7 @@ fn not_into_a_secondary_process() {
     let plugin = plugin();
     // Two processes of one EAL share its memory, which ordinary pages can't be.
     let huge = ["--huge-unlink=never", "-m", "32", "--file-prefix=both", "--proc-type"];
-    let Some(mount) = crate::memory::Hugepages::mount(TEST) else { return };
+    let Some(mount) = crate::memory::Mounted::mount(TEST) else { return };
     let eal = |kind| -> Vec<String> {
         let huge = huge.map(str::to_owned);
         [plugin.clone(), vec![mount.argument()], huge.to_vec(), vec![kind]].concat()

@@ -1,22 +1,23 @@
 //! Every kind of memory that EAL has: frames pass, or the start fails with a sentence. Never neither.
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use crate::paths::BOTH;
 use crate::port::{PLAIN, Port, driver};
+use crate::support::hugepages::Hugepages;
 use crate::support::{Scratch, output, skip};
 
 /// A file system of huge pages, as EAL wants it for memory that has names.
-pub struct Hugepages(Scratch);
+pub struct Mounted(Scratch, #[allow(dead_code, reason = "kept as long as the file system")] Hugepages);
 
-impl Hugepages {
+impl Mounted {
     pub fn mount(test: &str) -> Option<Self> {
+        let pages = pages(test)?;
         let dir = crate::port::scratch("huge");
         let mut mount = Command::new("mount");
         mount.args(["-t", "hugetlbfs", "-o", "pagesize=2M,mode=700", "none"]).arg(&dir.0);
         match output(&mut mount) {
-            o if o.status.success() => Some(Self(dir)),
+            o if o.status.success() => Some(Self(dir, pages)),
             o => {
                 let why = String::from_utf8_lossy(&o.stderr).trim().to_owned();
                 skip(&format!("dpdk::{test}"), &format!("huge pages can't be mounted here: {why}"));
@@ -30,20 +31,15 @@ impl Hugepages {
     }
 }
 
-impl Drop for Hugepages {
+impl Drop for Mounted {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg(&self.0.0).status();
     }
 }
 
-/// Whether there are 2 MiB pages for one of these tests.
-fn pages(test: &str) -> bool {
-    let file = PathBuf::from("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages");
-    let free: u32 = std::fs::read_to_string(&file).ok().and_then(|t| t.trim().parse().ok()).unwrap_or(0);
-    if free < 120 {
-        skip(&format!("dpdk::{test}"), &format!("{free} huge pages of 2 MiB are free, 120 are needed"));
-    }
-    free >= 120
+/// 2 MiB pages for one of these tests.
+fn pages(test: &str) -> Option<Hugepages> {
+    Hugepages::reserve(120).map_err(|why| skip(&format!("dpdk::{test}"), &why)).ok()
 }
 
 /// Frames pass on both layouts, from the pool `port`, before and after a restart; how: by the driver's word.
@@ -76,9 +72,13 @@ fn small_pools(port: &mut Port) {
 
 /// Memory of few files goes to the device as it is; nothing is copied.
 fn as_it_is(test: &str, eal: &[&str], huge: bool) {
-    if huge && !pages(test) {
-        return;
-    }
+    let _pages = match huge {
+        true => match pages(test) {
+            Some(pages) => Some(pages),
+            None => return,
+        },
+        false => None,
+    };
     let Some(mut port) = Port::start(test, eal) else { return };
     small_pools(&mut port);
     let mode = frames_pass(&mut port, test);
@@ -99,16 +99,14 @@ fn anonymous_huge_pages_in_one_file() {
 #[test]
 fn named_huge_pages_in_one_file() {
     const TEST: &str = "named_huge_pages_in_one_file";
-    let Some(huge) = Hugepages::mount(TEST) else { return };
+    let Some(huge) = Mounted::mount(TEST) else { return };
     as_it_is(TEST, &[&huge.argument(), "--single-file-segments", "-m", "64"], true);
 }
 
 /// One file a page, and more files than the back-end takes: the frames are copied, and the log says how to avoid it.
 /// With bounce=0 the start fails instead, and says the same. Never does a port only seem to be up.
 fn too_many_files(test: &str, eal: &[&str]) {
-    if !pages(test) {
-        return;
-    }
+    let Some(_pages) = pages(test) else { return };
     let Some(mut port) = Port::start(test, eal) else { return };
     small_pools(&mut port);
     let vhost = port.vhost(1, 1, "");
@@ -130,7 +128,7 @@ fn too_many_files(test: &str, eal: &[&str]) {
 #[test]
 fn named_huge_pages_with_a_file_each() {
     const TEST: &str = "named_huge_pages_with_a_file_each";
-    let Some(huge) = Hugepages::mount(TEST) else { return };
+    let Some(huge) = Mounted::mount(TEST) else { return };
     too_many_files(TEST, &[&huge.argument(), "-m", "64"]);
 }
 
@@ -142,7 +140,7 @@ fn anonymous_huge_pages_with_a_file_each() {
 #[test]
 fn legacy_memory() {
     const TEST: &str = "legacy_memory";
-    let Some(huge) = Hugepages::mount(TEST) else { return };
+    let Some(huge) = Mounted::mount(TEST) else { return };
     too_many_files(TEST, &[&huge.argument(), "--legacy-mem", "-m", "64"]);
 }
 
@@ -196,9 +194,7 @@ fn told(log: &str) -> (u64, usize) {
 #[test]
 fn memory_comes_and_goes() {
     const TEST: &str = "memory_comes_and_goes";
-    if !pages(TEST) {
-        return;
-    }
+    let Some(_pages) = pages(TEST) else { return };
     let Some(mut port) = Port::beside(TEST, &["--in-memory", "--single-file-segments", "-m", "32"]) else { return };
     let testpmd = crate::loopback::vhost_testpmd(&port, 1);
     small_pools(&mut port);
@@ -231,9 +227,7 @@ fn memory_comes_and_goes() {
 #[test]
 fn testpmd_with_an_external_heap() {
     const TEST: &str = "testpmd_with_an_external_heap";
-    if !pages(TEST) {
-        return;
-    }
+    let Some(_pages) = pages(TEST) else { return };
     let app = ["--mp-alloc=xmemhuge", "--total-num-mbufs=2500"];
     crate::programs::testpmd_forwards(
         TEST,

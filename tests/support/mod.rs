@@ -1,6 +1,7 @@
 //! What the tests of the built library have in common: where it is, and how a command is run.
 #![allow(dead_code, reason = "each test uses a part")]
 
+pub mod hugepages;
 pub mod testpmd;
 
 use std::io::Write as _;

@@ -63,8 +63,9 @@ void frame_make(uint8_t *bytes, const struct frame *frame);
 bool frame_read(const uint8_t *bytes, unsigned length, uint64_t seed, struct frame *frame);
 
 /* What the checksum of TCP or UDP in a frame is: of all, of the pseudo-header only, or neither. */
-enum sum { SUM_WRONG, SUM_PARTIAL, SUM_FULL };
-enum sum frame_sum(const uint8_t *bytes, unsigned length);
+/* Bits: a sum may be both. */
+enum sum { SUM_PARTIAL = 1, SUM_FULL = 2 };
+unsigned frame_sum(const uint8_t *bytes, unsigned length);
 bool frame_ip_sum(const uint8_t *bytes);
 /* Fills in that of the pseudo-header, which is where whoever has the checksum computed begins. */
 void frame_begin_sum(uint8_t *bytes);

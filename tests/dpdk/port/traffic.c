@@ -376,8 +376,8 @@ static void take_one(struct taken *t, const struct rte_mbuf *packet, uint16_t po
     t->ordered &= t->count == 1 || frame.sequence > t->last;
     t->last = frame.sequence;
     t->tag = frame.vlan;
-    t->sums_full += frame_sum(bytes, packet->pkt_len) == SUM_FULL;
-    t->sums_partial += frame_sum(bytes, packet->pkt_len) == SUM_PARTIAL;
+    t->sums_full += (frame_sum(bytes, packet->pkt_len) & SUM_FULL) != 0;
+    t->sums_partial += (frame_sum(bytes, packet->pkt_len) & SUM_PARTIAL) != 0;
     t->ip_sums += frame_ip_sum(bytes);
 }
 
