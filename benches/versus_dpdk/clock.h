@@ -3,11 +3,11 @@
 #ifndef VERSUS_CLOCK_H
 #define VERSUS_CLOCK_H
 
-#include <stdint.h>
-#include <sys/resource.h>
-#include <x86intrin.h>
-
+#include <inttypes.h>
 #include <rte_cycles.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <x86intrin.h>
 
 /* Between two fences: nothing of what is measured starts before it, nothing of what came before ends behind it. */
 static inline uint64_t fenced_tsc(void)
@@ -23,13 +23,20 @@ static inline uint64_t after_us(uint64_t us)
     return __rdtsc() + us * rte_get_tsc_hz() / 1000000;
 }
 
-/* How often this thread has lost its CPU to another one. */
-static inline long lost_cpu(void)
-{
-    struct rusage usage;
+/* Half a percent of a slice: a moment of the kernel's is no reason to measure again. */
+#define MOST_WAIT_NS 20000
 
-    getrusage(RUSAGE_THREAD, &usage);
-    return usage.ru_nivcsw;
+/* How long this thread has waited for a CPU that another one had: the second number of schedstat. */
+static inline uint64_t waited_ns(void)
+{
+    FILE *stat = fopen("/proc/thread-self/schedstat", "r");
+    uint64_t ran, waited = 0;
+
+    if (stat && fscanf(stat, "%" SCNu64 " %" SCNu64, &ran, &waited) != 2)
+        waited = 0;
+    if (stat)
+        fclose(stat);
+    return waited;
 }
 
 static inline uint64_t saturating_sub(uint64_t a, uint64_t b)

@@ -24,7 +24,7 @@ static int serve(void *arg)
     struct worker *worker = arg;
     uint16_t queues = worker->duty.setup->queues;
     uint64_t turns = 0, idle = 0;
-    long lost = lost_cpu();
+    uint64_t waited = waited_ns();
 
     __atomic_store_n(&worker->running, true, __ATOMIC_RELEASE);
     while (!__atomic_load_n(&worker->stop, __ATOMIC_ACQUIRE)) {
@@ -35,14 +35,14 @@ static int serve(void *arg)
     }
     worker->turns = turns;
     worker->idle = idle;
-    worker->disturbed = lost_cpu() != lost;
+    worker->disturbed = waited_ns() - waited > MOST_WAIT_NS;
     return 0;
 }
 
 void timed_slices(struct traffic *traffic, struct sample *sample)
 {
     uint64_t received, sent, begin, packets;
-    long lost = lost_cpu();
+    uint64_t waited = waited_ns();
 
     traffic_run(traffic, METER_NONE, UINT64_MAX, after_us(WARM_US));
     received = traffic->received;
@@ -62,7 +62,7 @@ void timed_slices(struct traffic *traffic, struct sample *sample)
     traffic_run(traffic, METER_CYCLES, UINT64_MAX, after_us(CYCLES_US));
     packets = traffic->direction == RX ? traffic->received - received : traffic->sent - sent;
     sample->cycles = packets ? (double)traffic->metered / packets : 0;
-    sample->disturbed = lost_cpu() != lost;
+    sample->disturbed = waited_ns() - waited > MOST_WAIT_NS;
 }
 
 const char *cross_slice(struct side *side, const struct setup *setup, struct sample *sample)

@@ -20,7 +20,7 @@ static const char *slice(struct side *side, const struct setup *setup, enum mete
     struct duty duty = {side, setup, setup->burst};
     struct traffic traffic;
     uint32_t lap = setup->ring / setup->burst;
-    long lost = lost_cpu();
+    uint64_t waited = waited_ns();
 
     duty_begin(&duty, &traffic);
     traffic.between = between;
@@ -41,7 +41,7 @@ static const char *slice(struct side *side, const struct setup *setup, enum mete
         .empty = (double)empty / bursts,
         .per_burst = (double)packets / (bursts - empty),
         .refused = (double)refused / bursts,
-        .disturbed = lost_cpu() != lost,
+        .disturbed = waited_ns() - waited > MOST_WAIT_NS,
     };
     return duty_end(&duty, &traffic);
 }

@@ -14,8 +14,6 @@
 #define HOME_US 500000
 /* For threads that all wake up at once on one CPU. */
 #define SETTLE_US 1000
-/* Half a percent of a slice: a moment of the kernel's is no reason to measure again. */
-#define MOST_WAIT_NS 20000
 
 struct peer {
     struct testpmd testpmd;
