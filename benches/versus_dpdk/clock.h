@@ -26,10 +26,9 @@ static inline uint64_t after_us(uint64_t us)
 /* Half a percent of a slice: a moment of the kernel's is no reason to measure again. */
 #define MOST_WAIT_NS 20000
 
-/* How long this thread has waited for a CPU that another one had: the second number of schedstat. */
-static inline uint64_t waited_ns(void)
+/* How long a thread has waited for a CPU that another one had: the second number of its schedstat, which is closed. */
+static inline uint64_t waited_by(FILE *stat)
 {
-    FILE *stat = fopen("/proc/thread-self/schedstat", "r");
     uint64_t ran, waited = 0;
 
     if (stat && fscanf(stat, "%" SCNu64 " %" SCNu64, &ran, &waited) != 2)
@@ -37,6 +36,12 @@ static inline uint64_t waited_ns(void)
     if (stat)
         fclose(stat);
     return waited;
+}
+
+/* The same of this thread. */
+static inline uint64_t waited_ns(void)
+{
+    return waited_by(fopen("/proc/thread-self/schedstat", "r"));
 }
 
 static inline uint64_t saturating_sub(uint64_t a, uint64_t b)

@@ -4,7 +4,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -16,6 +15,8 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "clock.h"
 
 #define PROMPT  "testpmd> "
 #define WAIT_MS 20000
@@ -202,19 +203,6 @@ static bool forwards(const struct testpmd *t, const char *thread)
     return worker;
 }
 
-/* The second number of schedstat: nanoseconds that a thread could have run and had no CPU. */
-static uint64_t waited_by_thread(const struct testpmd *t, const char *thread)
-{
-    FILE *stat = about_thread(t, thread, "schedstat");
-    uint64_t ran, waited = 0;
-
-    if (stat && fscanf(stat, "%" SCNu64 " %" SCNu64, &ran, &waited) != 2)
-        waited = 0;
-    if (stat)
-        fclose(stat);
-    return waited;
-}
-
 uint64_t testpmd_waited_ns(const struct testpmd *t)
 {
     char path[64];
@@ -226,7 +214,7 @@ uint64_t testpmd_waited_ns(const struct testpmd *t)
     threads = opendir(path);
     while (threads && (thread = readdir(threads)))
         if (thread->d_name[0] != '.' && forwards(t, thread->d_name))
-            waited += waited_by_thread(t, thread->d_name);
+            waited += waited_by(about_thread(t, thread->d_name, "schedstat"));
     if (threads)
         closedir(threads);
     return waited;

@@ -213,6 +213,10 @@ impl Pool {
     /// Takes a bunch off the stack and puts it behind what is in `into`, which has room for it; how many there were.
     #[inline]
     fn pop<const N: usize>(&self, into: &mut ArrayVec<MbufRef, N>) -> usize {
+        // Before anything is taken off: what has no place would be lost.
+        if into.remaining_capacity() < BUNCH {
+            return 0;
+        }
         let mut top = self.top.load(Ordering::Acquire);
         loop {
             let Some(record) = self.bunches.get(top as u32 as usize) else { return 0 };
@@ -222,12 +226,9 @@ impl Pool {
             // [pool] pairs with the release in `push`.
             match self.top.compare_exchange_weak(top, new, Ordering::Acquire, Ordering::Acquire) {
                 Ok(_) => {
-                    let n = record.others.load(Ordering::Relaxed) as usize + 1;
+                    let n = (record.others.load(Ordering::Relaxed) as usize + 1).min(BUNCH);
                     let first = self.buffer(top as u32);
                     let len = into.len();
-                    if into.remaining_capacity() < BUNCH || n > BUNCH {
-                        return 0;
-                    }
                     // SAFETY: the bunch is ours now. There is room for a whole one, and the first `n` of it are buffers.
                     unsafe {
                         let to = into.as_mut_ptr().add(len);

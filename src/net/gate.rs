@@ -19,13 +19,14 @@ impl Gate {
     /// Whether it is not yet time to poll again.
     #[inline(always)]
     pub fn is_shut(&self) -> bool {
-        self.until != 0 && now() < self.until
+        // Only within the moment itself: a counter that has jumped (a machine that was moved or slept) opens it.
+        self.until != 0 && self.until.wrapping_sub(now()).wrapping_sub(1) < self.ticks
     }
 
     /// Little was there.
     #[inline(always)]
     pub fn shut(&mut self) {
-        if self.ticks != 0 {
+        if self.ticks != 0 && cfg!(target_arch = "x86_64") {
             self.until = now().wrapping_add(self.ticks);
         }
     }
@@ -44,9 +45,37 @@ fn now() -> u64 {
     unsafe { std::arch::x86_64::_rdtsc() }
 }
 
-/// Without a counter to read cheaply, the gate is always open.
+/// Without a counter to read cheaply, the gate never shuts.
 #[cfg(not(target_arch = "x86_64"))]
 #[inline(always)]
 fn now() -> u64 {
-    u64::MAX
+    0
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_shuts_for_its_moment_only() {
+        let mut never = Gate::new(0);
+        never.shut();
+        assert!(!never.is_shut());
+        let mut gate = Gate::new(u16::MAX);
+        assert!(!gate.is_shut());
+        gate.shut();
+        while gate.is_shut() {}
+        gate.shut();
+        gate.open();
+        assert!(!gate.is_shut());
+    }
+
+    #[test]
+    fn a_counter_that_jumps_opens_it() {
+        let mut gate = Gate::new(1000);
+        gate.until = now() + (1 << 50);
+        assert!(!gate.is_shut());
+        gate.until = now() - (1 << 20);
+        assert!(!gate.is_shut());
+    }
 }
