@@ -192,6 +192,24 @@ struct vuser_config {
     uint16_t port;
     // The widest lanes that may be used: "auto" (also if empty: what the CPU has), "scalar", "avx2" or "avx512".
     char simd[16];
+    // A back-end that has gone is looked for again, and the device goes on with it. Default 1.
+    uint8_t reconnect;
+    // Packets that a back-end that has gone was given, and did not mark used, are sent again to the next one; else they
+    // are dropped and counted. Default 1.
+    uint8_t resend;
+    // The application looks after events, by vuser_dev_fd and vuser_dev_process, in place of a thread of the library's.
+    // Default 0. As text: events=thread or events=manual.
+    uint8_t events_manual;
+    // Zero.
+    uint8_t reserved2;
+    // Longest pause in milliseconds between two attempts to reach a back-end that has gone; the first is 10 ms.
+    // Default 1000.
+    uint32_t reconnect_ms;
+    // With server: how long vuser_dev_init waits for the first back-end in milliseconds. Default 0, not at all.
+    uint32_t server_wait_ms;
+    // With server: permissions of the socket's file, 0660 for example (octal also as text). Default 0: what the umask
+    // leaves.
+    uint32_t socket_mode;
 };
 
 // What is known of a device.
@@ -432,8 +450,8 @@ int vuser_config_init(struct vuser_config *config,
 // Sets fields from text in the form of DPDK's device arguments: "path=/tmp/s,queues=2,packed_vq=1".
 //
 // DPDK's names: path, mac, cq, queues, queue_size, iface, server, mrg_rxbuf, in_order, packed_vq, vectorized, speed.
-// Beyond them: event_idx, indirect, huge, stats, timeout_ms, mode, simd, and the offloads csum, tso, uso, rx_csum, lro,
-// rx_uso, vlan_strip, hash. Nothing is changed unless all is right. -EINVAL names what is not.
+// Beyond them: event_idx, indirect, huge, stats, timeout_ms, mode, simd, server_wait_ms, socket_mode, reconnect,
+// reconnect_ms, resend, events, and the offloads csum, tso, uso, rx_csum, lro, rx_uso, vlan_strip, hash. Nothing is changed unless all is right. -EINVAL names what is not.
 int vuser_config_parse(struct vuser_config *config,
                        const char *devargs);
 

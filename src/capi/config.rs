@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use super::error::{Sized0, control, fill, read, text};
-use crate::dev::config::{Config, Mode, Offloads};
+use crate::dev::config::{Config, EventMode, Mode, Offloads};
 use crate::error::{Error, Result};
 use crate::mem::lanes::Simd;
 
@@ -89,6 +89,24 @@ pub struct vuser_config {
     pub port: u16,
     /// The widest lanes that may be used: "auto" (also if empty: what the CPU has), "scalar", "avx2" or "avx512".
     pub simd: [c_char; 16],
+    /// A back-end that has gone is looked for again, and the device goes on with it. Default 1.
+    pub reconnect: u8,
+    /// Packets that a back-end that has gone was given, and did not mark used, are sent again to the next one; else they
+    /// are dropped and counted. Default 1.
+    pub resend: u8,
+    /// The application looks after events, by vuser_dev_fd and vuser_dev_process, in place of a thread of the library's.
+    /// Default 0. As text: events=thread or events=manual.
+    pub events_manual: u8,
+    /// Zero.
+    pub reserved2: u8,
+    /// Longest pause in milliseconds between two attempts to reach a back-end that has gone; the first is 10 ms.
+    /// Default 1000.
+    pub reconnect_ms: u32,
+    /// With server: how long vuser_dev_init waits for the first back-end in milliseconds. Default 0, not at all.
+    pub server_wait_ms: u32,
+    /// With server: permissions of the socket's file, 0660 for example (octal also as text). Default 0: what the umask
+    /// leaves.
+    pub socket_mode: u32,
 }
 
 // SAFETY: integers and arrays of them, `size` first.
@@ -154,6 +172,13 @@ impl vuser_config {
             mode: array(mode.map_or("", |(name, _)| name).as_bytes(), "mode")?,
             port: config.port,
             simd: array(simd.map_or("", |(name, _)| name).as_bytes(), "simd")?,
+            reconnect: config.reconnect.into(),
+            resend: config.resend.into(),
+            events_manual: (config.events == EventMode::Manual).into(),
+            reserved2: 0,
+            reconnect_ms: config.reconnect_ms,
+            server_wait_ms: config.server_wait_ms,
+            socket_mode: config.socket_mode.unwrap_or(0),
         })
     }
 
@@ -192,6 +217,12 @@ impl vuser_config {
             offloads: offloads(self.offloads)?,
             port: self.port,
             simd,
+            server_wait_ms: self.server_wait_ms,
+            socket_mode: Some(self.socket_mode).filter(|mode| *mode != 0),
+            reconnect: switch(self.reconnect, "reconnect")?,
+            reconnect_ms: self.reconnect_ms,
+            resend: switch(self.resend, "resend")?,
+            events: if switch(self.events_manual, "events_manual")? { EventMode::Manual } else { EventMode::Thread },
         })
     }
 }
@@ -230,8 +261,8 @@ pub unsafe extern "C" fn vuser_config_init(config: *mut vuser_config, size: usiz
 /// Sets fields from text in the form of DPDK's device arguments: "path=/tmp/s,queues=2,packed_vq=1".
 ///
 /// DPDK's names: path, mac, cq, queues, queue_size, iface, server, mrg_rxbuf, in_order, packed_vq, vectorized, speed.
-/// Beyond them: event_idx, indirect, huge, stats, timeout_ms, mode, simd, and the offloads csum, tso, uso, rx_csum, lro,
-/// rx_uso, vlan_strip, hash. Nothing is changed unless all is right. -EINVAL names what is not.
+/// Beyond them: event_idx, indirect, huge, stats, timeout_ms, mode, simd, server_wait_ms, socket_mode, reconnect,
+/// reconnect_ms, resend, events, and the offloads csum, tso, uso, rx_csum, lro, rx_uso, vlan_strip, hash. Nothing is changed unless all is right. -EINVAL names what is not.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_config_parse(config: *mut vuser_config, devargs: *const c_char) -> c_int {
     control("vuser_config_parse", || {

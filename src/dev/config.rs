@@ -27,6 +27,11 @@ const MAX_PAIRS: u16 = MAX_VRINGS / 2;
 const MIN_QUEUE_SIZE: u16 = 2;
 /// Longest wait that can be asked for: an hour.
 const MAX_TIMEOUT_MS: u32 = 3_600_000;
+/// Shortest pause between two attempts to reach a back-end.
+const MIN_PAUSE_MS: u32 = 10;
+/// Permission bits of a file.
+const PERMISSIONS: u32 = 0o777;
+const PERMISSIONS_ARE: &str = "it is the permissions of a file in octal digits, 0660 for example";
 /// Longest name of a network interface (`IFNAMSIZ` less its final zero).
 const MAX_IFACE: usize = 15;
 
@@ -88,6 +93,21 @@ impl Mode {
     pub const NAMES: [(&str, Self); 3] = [("echo", Self::Echo), ("sink", Self::Sink), ("source", Self::Source)];
 }
 
+/// Who looks after what happens to a device: a back-end that goes or comes, or has something to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum EventMode {
+    /// A thread of ours.
+    #[default]
+    Thread,
+    /// The application, whenever the device's descriptor is readable.
+    Manual,
+}
+
+impl EventMode {
+    /// All modes, by name.
+    pub const NAMES: [(&str, Self); 2] = [("thread", Self::Thread), ("manual", Self::Manual)];
+}
+
 /// What a device shall be. [`Default`] is DPDK's default; [`parse`](Self::parse) changes it, and
 /// [`validate`](Self::validate) looks at the whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,6 +154,18 @@ pub struct Config {
     pub port: u16,
     /// The widest lanes that may be used.
     pub simd: Simd,
+    /// With `server`: how long the making of the device waits for the first back-end, in milliseconds; 0 not at all.
+    pub server_wait_ms: u32,
+    /// With `server`: permissions of the socket's file; otherwise what the umask leaves.
+    pub socket_mode: Option<u32>,
+    /// A back-end that has gone is looked for again.
+    pub reconnect: bool,
+    /// Longest pause between two attempts to reach a back-end that has gone, in milliseconds.
+    pub reconnect_ms: u32,
+    /// Packets that a back-end that has gone was given, and did not mark used, are sent again to the next one.
+    pub resend: bool,
+    /// Who looks after events.
+    pub events: EventMode,
 }
 
 impl Default for Config {
@@ -160,6 +192,12 @@ impl Default for Config {
             offloads: Offloads::empty(),
             port: 0,
             simd: Simd::Auto,
+            server_wait_ms: 0,
+            socket_mode: None,
+            reconnect: true,
+            reconnect_ms: 1000,
+            resend: true,
+            events: EventMode::Thread,
         }
     }
 }
@@ -167,7 +205,7 @@ impl Default for Config {
 type Set = fn(&mut Config, &Given<'_>) -> Result<()>;
 
 /// Every option that there is: the parser, and the list in its complaint, are this table.
-const OPTIONS: [(&str, Set); 27] = [
+const OPTIONS: [(&str, Set); 33] = [
     ("path", |c, g| g.path(&mut c.path)),
     ("mac", |c, g| g.mac(&mut c.mac)),
     ("cq", |c, g| g.switch(&mut c.cq)),
@@ -195,6 +233,12 @@ const OPTIONS: [(&str, Set); 27] = [
     ("vlan_strip", |c, g| g.offload(&mut c.offloads, Offloads::VLAN_STRIP)),
     ("hash", |c, g| g.offload(&mut c.offloads, Offloads::HASH)),
     ("simd", |c, g| g.simd(&mut c.simd)),
+    ("server_wait_ms", |c, g| g.number(&mut c.server_wait_ms, 0..=MAX_TIMEOUT_MS, "milliseconds")),
+    ("socket_mode", |c, g| g.permissions(&mut c.socket_mode)),
+    ("reconnect", |c, g| g.switch(&mut c.reconnect)),
+    ("reconnect_ms", |c, g| g.number(&mut c.reconnect_ms, MIN_PAUSE_MS..=MAX_TIMEOUT_MS, "milliseconds")),
+    ("resend", |c, g| g.switch(&mut c.resend)),
+    ("events", |c, g| g.events(&mut c.events)),
 ];
 
 impl Config {
@@ -229,6 +273,11 @@ impl Config {
         within("queues", self.queues, 1..=MAX_PAIRS, "queue pairs")?;
         within("queue_size", self.queue_size, MIN_QUEUE_SIZE..=MAX_QUEUE_SIZE, "descriptors")?;
         within("timeout_ms", self.timeout_ms, 1..=MAX_TIMEOUT_MS, "milliseconds")?;
+        within("server_wait_ms", self.server_wait_ms, 0..=MAX_TIMEOUT_MS, "milliseconds")?;
+        within("reconnect_ms", self.reconnect_ms, MIN_PAUSE_MS..=MAX_TIMEOUT_MS, "milliseconds")?;
+        if let Some(mode) = self.socket_mode.filter(|mode| !(1..=PERMISSIONS).contains(mode)) {
+            return Err(Error::invalid(format!("socket_mode={mode:04o}: {PERMISSIONS_ARE}")));
+        }
         if self.speed != SPEED_UNKNOWN && !SPEEDS.contains(&self.speed) {
             return Err(bad_speed(self.speed));
         }
@@ -281,6 +330,10 @@ impl Config {
             let sentence = "server=1: to listen for the back-end is not in this release; let the back-end listen and \
                             leave server=0";
             return Err(Error::new(Errno::ENOTSUP, sentence));
+        }
+        if self.server_wait_ms != 0 || self.socket_mode.is_some() {
+            let sentence = "server_wait_ms and socket_mode are for server=1, where we are the side that listens";
+            return Err(Error::invalid(sentence));
         }
         if !self.iface.is_empty() {
             return Err(Error::invalid(format!(
@@ -366,6 +419,19 @@ impl Given<'_> {
     fn simd(&self, to: &mut Simd) -> Result<()> {
         let simd = Simd::NAMES.iter().find(|(name, _)| *name == self.value);
         *to = simd.ok_or_else(|| self.bad("it is one of auto, scalar, avx2, avx512"))?.1;
+        Ok(())
+    }
+
+    fn permissions(&self, to: &mut Option<u32>) -> Result<()> {
+        let digits = Some(self.value).filter(|v| (1..=4).contains(&v.len()) && v.bytes().all(|b| b.is_ascii_digit()));
+        let mode = digits.and_then(|v| u32::from_str_radix(v, 8).ok()).filter(|m| (1..=PERMISSIONS).contains(m));
+        *to = Some(mode.ok_or_else(|| self.bad(PERMISSIONS_ARE))?);
+        Ok(())
+    }
+
+    fn events(&self, to: &mut EventMode) -> Result<()> {
+        let mode = EventMode::NAMES.iter().find(|(name, _)| *name == self.value);
+        *to = mode.ok_or_else(|| self.bad("it is one of thread, manual"))?.1;
         Ok(())
     }
 
@@ -460,7 +526,7 @@ mod tests {
     #[test]
     fn every_option_reaches_its_field() {
         let base = Config { path: "p".into(), ..Config::default() };
-        let rows: [(&str, Config); 31] = [
+        let rows: [(&str, Config); 37] = [
             ("", base.clone()),
             ("path=/tmp/x=y", Config { path: "/tmp/x=y".into(), ..base.clone() }),
             ("path=/dev/shm/s", Config { path: "/dev/shm/s".into(), ..base.clone() }),
@@ -492,6 +558,12 @@ mod tests {
             ("rx_uso=1", Config { offloads: Offloads::RX_USO, ..base.clone() }),
             ("vlan_strip=1", Config { offloads: Offloads::VLAN_STRIP, ..base.clone() }),
             ("hash=1", Config { offloads: Offloads::HASH, ..base.clone() }),
+            ("server_wait_ms=0", base.clone()),
+            ("reconnect=0", Config { reconnect: false, ..base.clone() }),
+            ("reconnect_ms=50", Config { reconnect_ms: 50, ..base.clone() }),
+            ("resend=0", Config { resend: false, ..base.clone() }),
+            ("events=manual", Config { events: EventMode::Manual, ..base.clone() }),
+            ("events=thread", base.clone()),
         ];
         for (devargs, expected) in rows {
             let mut config = base.clone();
@@ -551,11 +623,30 @@ mod tests {
             ("path=/tmp/s,iface=tap0", "iface=tap0: only a device of the kernel"),
             ("path=/tmp/s,iface=a-name-that-is-long", "1 to 15 bytes"),
         ];
+        refused(&rows);
+    }
+
+    fn refused(rows: &[(&str, &str)]) {
         for (devargs, part) in rows {
             let error = parsed(devargs).expect_err(devargs);
             assert_eq!(error.errno(), Errno::EINVAL, "{devargs}");
             assert!(error.to_string().contains(part), "{devargs}: {error}");
         }
+    }
+
+    #[test]
+    fn so_are_options_of_servers_and_reconnecting() {
+        refused(&[
+            ("path=/tmp/s,server_wait_ms=5", "are for server=1"),
+            ("path=/tmp/s,socket_mode=0660", "are for server=1"),
+            ("path=/tmp/s,socket_mode=0888", "socket_mode=0888: it is the permissions of a file in octal digits"),
+            ("path=/tmp/s,socket_mode=01777", "octal digits"),
+            ("path=/tmp/s,socket_mode=0", "octal digits"),
+            ("path=/tmp/s,socket_mode=rw", "octal digits"),
+            ("path=/tmp/s,reconnect=2", "reconnect=2: it is a switch"),
+            ("path=/tmp/s,reconnect_ms=9", "reconnect_ms=9: it is a number of milliseconds, 10 to"),
+            ("path=/tmp/s,events=poll", "events=poll: it is one of thread, manual"),
+        ]);
     }
 
     #[test]
@@ -583,6 +674,8 @@ mod tests {
             Config { queue_size: 0, ..good.clone() },
             Config { queue_size: u16::MAX, packed_vq: true, ..good.clone() },
             Config { timeout_ms: 0, ..good.clone() },
+            Config { reconnect_ms: 0, ..good.clone() },
+            Config { socket_mode: Some(0o1000), ..good.clone() },
             Config { speed: 12, ..good.clone() },
             Config { mac: Some([1; 6]), ..good.clone() },
         ];

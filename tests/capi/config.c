@@ -29,6 +29,8 @@ static void defaults_are_those_of_virtio_user(void)
 	CHECK(c.mrg_rxbuf == 1 && c.in_order == 1 && c.packed_vq == 0 && c.vectorized == 0);
 	CHECK(c.event_idx == 1 && c.indirect == 1 && c.huge == 1 && c.stats == 0);
 	CHECK(c.speed == UINT32_MAX && c.timeout_ms == 10000 && c.offloads == 0);
+	CHECK(c.reconnect == 1 && c.reconnect_ms == 1000 && c.resend == 1 && c.events_manual == 0);
+	CHECK(c.server_wait_ms == 0 && c.socket_mode == 0);
 }
 
 static void devargs_set_what_they_name(void)
@@ -42,6 +44,10 @@ static void devargs_set_what_they_name(void)
 	CHECK(c.queues == 3 && c.queue_size == 256 && c.packed_vq == 1 && c.mrg_rxbuf == 0 && c.in_order == 0);
 	CHECK(c.speed == 10000 && c.timeout_ms == 50);
 	CHECK(c.offloads == (VUSER_OFFLOAD_CSUM | VUSER_OFFLOAD_TSO));
+	CHECK(vuser_config_parse(&c, "socket_mode=0660,server_wait_ms=70,reconnect=0,reconnect_ms=80,resend=0,"
+				     "events=manual") == 0);
+	CHECK(c.socket_mode == 0660 && c.server_wait_ms == 70 && c.reconnect == 0 && c.reconnect_ms == 80);
+	CHECK(c.resend == 0 && c.events_manual == 1);
 	/* What is not named keeps its value; nothing named is right too. */
 	before = c;
 	CHECK(vuser_config_parse(&c, "") == 0 && memcmp(&c, &before, sizeof(c)) == 0);
@@ -102,6 +108,9 @@ static void fields_set_by_hand_are_looked_at(void)
 	WRONG("unknown bits", c.offloads = UINT64_C(1) << 40);
 	WRONG("packed_vq=2", c.packed_vq = 2);
 	WRONG("has_mac=7", c.has_mac = 7);
+	WRONG("reconnect=2", c.reconnect = 2);
+	WRONG("events_manual=3", c.events_manual = 3);
+	WRONG("socket_mode=10000", c.socket_mode = 010000);
 	WRONG("queues=0", c.queues = 0);
 	WRONG("queue_size=100", c.queue_size = 100);
 	WRONG("timeout_ms=0", c.timeout_ms = 0);
