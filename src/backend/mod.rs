@@ -3,12 +3,14 @@
 
 pub mod vhost_user;
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
 
 use crate::error::{Error, Result};
+use crate::mem::doorbell::Doorbell;
 use crate::mem::map::MemoryMap;
 use crate::spec::virtio::{Features, Status};
 
@@ -29,6 +31,38 @@ pub struct RingSetup<'a> {
     pub device: u64,
     /// We ring this bell to wake the device.
     pub kick: BorrowedFd<'a>,
+}
+
+/// What a device says by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// It has gone, or it broke the rules so that it cannot be spoken with any more; the sentence says which. Said at
+    /// each [`hear`](Backend::hear) from then on.
+    Gone(Error),
+    /// Its configuration space is another: MAC, link, MTU, speed. Read it again.
+    ConfigChanged,
+    /// It has found a ring, of this index, that it cannot go on with.
+    RingError(u16),
+    /// It can go on only after a reset.
+    NeedsReset,
+    /// A ring, of this index, has another [doorbell](Backend::doorbell) now, or none any more.
+    Doorbell(u16),
+}
+
+/// Memory in which a back-end notes what it is working on, so that its successor knows. It is the back-end's: we hold it
+/// and give it on.
+#[derive(Debug)]
+pub struct Inflight {
+    /// The file.
+    pub fd: OwnedFd,
+    /// Bytes of it.
+    pub size: u64,
+    /// Where in the file it begins.
+    pub offset: u64,
+    /// Rings that it is for.
+    pub rings: u16,
+    /// Descriptors of the largest ring.
+    pub ring_size: u16,
 }
 
 /// A device, however it is reached. Every call ends within the back-end's deadline.
@@ -54,7 +88,8 @@ pub trait Backend: Send {
     /// Tells a device that has slots what has changed since it was told of another map. On an error that leaves the
     /// connection standing, the other map holds again.
     fn change_memory(&mut self, from: &MemoryMap, to: &MemoryMap) -> Result<()>;
-    /// Sets a ring up; the device may begin to use it when it is enabled.
+    /// Sets a ring up, with a way to say that the ring is broken ([`Notice::RingError`]) where the device has one; the
+    /// device may begin to use it when it is enabled.
     fn setup_ring(&mut self, ring: &RingSetup<'_>) -> Result<()>;
     /// Whether a ring of the device can be disabled.
     fn can_disable_rings(&self) -> bool;
@@ -62,7 +97,7 @@ pub trait Backend: Send {
     fn enable_ring(&mut self, index: u16, on: bool) -> Result<()>;
     /// Stops a ring; returns the position that the device has reached, in the form of SET_VRING_BASE.
     fn stop_ring(&mut self, index: u16) -> Result<u32>;
-    /// Tells the device status, where the device wants to know.
+    /// Tells the device status, where the device wants to know. Status 0 resets it, where it can be reset at all.
     fn set_status(&mut self, status: Status) -> Result<()>;
     /// Asks the device status; `None` where the device keeps none.
     fn status(&mut self) -> Result<Option<Status>>;
@@ -73,8 +108,59 @@ pub trait Backend: Send {
     fn wait_gone(&self, at_most: Duration) -> bool;
     /// The descriptor that is readable when the other side has gone, or has something to say.
     fn control(&self) -> BorrowedFd<'_>;
-    /// Whether the other side is still there, without waiting.
+    /// Whether the other side is still there, without waiting. A call that failed may have given it up.
     fn is_alive(&self) -> bool;
+
+    /// Descriptors that are readable (or hung up) when the device has something to say by itself; then
+    /// [`hear`](Self::hear). They stay the same as long as the back-end lives. While a call waits for its answer they
+    /// may be readable too: look only when no call is under way.
+    fn watched(&self) -> Vec<BorrowedFd<'_>> {
+        vec![self.control()]
+    }
+    /// What the device has said by itself since this was last asked. Never waits.
+    fn hear(&mut self) -> Vec<Notice> {
+        if self.is_alive() {
+            return Vec::new();
+        }
+        vec![Notice::Gone(Error::new(Errno::ENODEV, format!("{} has gone", self.describe())))]
+    }
+    /// Writes configuration space; false where the device has none that can be written.
+    fn write_config(&mut self, _offset: u32, _bytes: &[u8]) -> Result<bool> {
+        Ok(false)
+    }
+    /// Tells the largest MTU that we use; false where the device has no ear for it.
+    fn set_mtu(&mut self, _mtu: u16) -> Result<bool> {
+        Ok(false)
+    }
+    /// Tells the MAC address, by another way than a control queue; false where there is none.
+    fn set_mac(&mut self, _mac: [u8; 6]) -> Result<bool> {
+        Ok(false)
+    }
+    /// Has the device tell the network that this MAC address is here now; false where it cannot.
+    fn announce(&mut self, _mac: [u8; 6]) -> Result<bool> {
+        Ok(false)
+    }
+    /// Tells the other end of the link whether ours is up, where somebody can see that.
+    fn set_carrier(&mut self, _up: bool) -> Result<()> {
+        Ok(())
+    }
+    /// Asks for memory for the device's notes on what it is working on, before memory and rings are told; `None` where the
+    /// device keeps none.
+    fn inflight(&mut self, _rings: u16, _ring_size: u16) -> Result<Option<Inflight>> {
+        Ok(None)
+    }
+    /// Gives the device the notes of its predecessor, before its rings are told; false where it keeps none.
+    fn set_inflight(&mut self, _inflight: &Inflight) -> Result<bool> {
+        Ok(false)
+    }
+    /// Where a write kicks a ring that has been set up, in place of its bell; `None` where the device has no such place.
+    fn doorbell(&mut self, _index: u16) -> Option<Arc<Doorbell>> {
+        None
+    }
+    /// Ring index of the device's own control queue, if it has one.
+    fn control_ring(&self) -> Option<u16> {
+        None
+    }
 }
 
 /// Whether a device takes so many regions of memory.

@@ -32,12 +32,20 @@ unsafe impl Sync for Mapping {}
 impl Mapping {
     /// Maps `len` bytes of a file from `offset`, shared, readable and writable.
     pub fn new(fd: BorrowedFd<'_>, offset: u64, len: usize) -> Result<Self> {
+        Self::with(fd, offset, len, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)
+    }
+
+    /// The same, but only to be written: the kernel gives doorbells of devices no other way.
+    pub fn write_only(fd: BorrowedFd<'_>, offset: u64, len: usize) -> Result<Self> {
+        Self::with(fd, offset, len, ProtFlags::PROT_WRITE)
+    }
+
+    fn with(fd: BorrowedFd<'_>, offset: u64, len: usize, access: ProtFlags) -> Result<Self> {
         let size = NonZeroUsize::new(len).ok_or_else(|| Error::invalid("cannot map zero bytes"))?;
         let offset = i64::try_from(offset).map_err(|_| Error::invalid("offset of a mapping is too large"))?;
         // SAFETY: a new mapping at an address that the kernel chooses touches nothing that exists.
-        let addr =
-            unsafe { mmap(None, size, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, fd, offset) }
-                .map_err(|e| Error::sys(e, format!("cannot map {len} bytes of shared memory")))?;
+        let addr = unsafe { mmap(None, size, access, MapFlags::MAP_SHARED, fd, offset) }
+            .map_err(|e| Error::sys(e, format!("cannot map {len} bytes of shared memory")))?;
         Ok(Self { addr, len })
     }
 

@@ -50,6 +50,17 @@ fn wait(fd: BorrowedFd<'_>, events: PollFlags, deadline: Deadline) -> std::resul
     }
 }
 
+/// What a look at a stream has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Nothing yet.
+    Nothing,
+    /// Bytes wait to be received.
+    Bytes,
+    /// The other side has closed the connection.
+    Closed,
+}
+
 /// One end of a connected stream socket.
 #[derive(Debug)]
 pub struct Stream {
@@ -174,12 +185,18 @@ impl Stream {
 
     /// Whether the other side has closed the connection, without waiting.
     pub fn is_closed(&self) -> bool {
+        self.look() == Look::Closed
+    }
+
+    /// What is there to be received, without taking it and without waiting.
+    pub fn look(&self) -> Look {
         let mut byte = [0];
         let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
         match nix::sys::socket::recv(self.fd.as_raw_fd(), &mut byte, flags) {
-            Ok(n) => n == 0,
-            Err(Errno::EAGAIN | Errno::EINTR) => false,
-            Err(_) => true,
+            Ok(0) => Look::Closed,
+            Ok(_) => Look::Bytes,
+            Err(Errno::EAGAIN | Errno::EINTR) => Look::Nothing,
+            Err(_) => Look::Closed,
         }
     }
 }
@@ -288,9 +305,12 @@ mod tests {
     #[test]
     fn a_peer_that_has_gone_is_an_error_not_a_signal() {
         let (a, b) = Stream::pair().unwrap();
-        assert!(!a.is_closed());
+        assert_eq!(a.look(), Look::Nothing);
+        b.send(b"x", &[], soon()).unwrap();
+        assert!(a.look() == Look::Bytes && !a.is_closed());
+        a.recv(&mut [0], &mut Vec::new(), soon()).unwrap();
         drop(b);
-        assert!(a.is_closed());
+        assert!(a.look() == Look::Closed && a.is_closed());
         assert_eq!(a.send(b"x", &[], soon()).unwrap_err().errno(), Errno::EPIPE);
         assert_eq!(a.recv(&mut [0], &mut Vec::new(), soon()).unwrap_err().errno(), Errno::ECONNRESET);
     }

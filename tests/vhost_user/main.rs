@@ -2,6 +2,7 @@
 
 mod faults;
 mod messages;
+mod notices;
 mod peer;
 mod running;
 
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use peer::{Deed, Offer, PROCESS, Peer, Script, Seen, message};
 use vuser::backend::vhost_user::VhostUser;
-use vuser::backend::{Backend, RingSetup};
+use vuser::backend::{Backend, Notice, RingSetup};
 use vuser::error::{Error, Result};
 use vuser::mem::map::{MemoryMap, Region};
 use vuser::spec::virtio::{Features, Status};

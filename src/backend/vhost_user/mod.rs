@@ -17,7 +17,7 @@ use std::time::Duration;
 use zerocopy::{FromBytes, IntoBytes};
 
 use self::wire::{LONGEST, Message, Wire};
-use crate::backend::{Backend, RingSetup, check_number};
+use crate::backend::{Backend, Notice, RingSetup, check_number};
 use crate::error::{Error, Result};
 use crate::mem::map::MemoryMap;
 use crate::spec::net::NetConfig;
@@ -321,6 +321,10 @@ impl Backend for VhostUser {
 
     fn is_alive(&self) -> bool {
         self.wire.is_alive()
+    }
+
+    fn hear(&mut self) -> Vec<Notice> {
+        self.wire.fate().map(Notice::Gone).into_iter().collect()
     }
 }
 

@@ -12,7 +12,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use crate::error::{Error, Result};
 use crate::spec::vhost_user::{FLAG_NEED_REPLY, FLAG_REPLY, Header, Request, VERSION, VERSION_MASK};
-use crate::sys::socket::{Deadline, Stream};
+use crate::sys::socket::{Deadline, Look, Stream};
 
 /// The log target under which every exchange is told.
 const TRACE: &str = "vuser::vhost_user";
@@ -104,6 +104,26 @@ impl Wire {
     /// Whether the connection stands, without waiting.
     pub(super) fn is_alive(&self) -> bool {
         self.dead.is_none() && !self.stream.is_closed()
+    }
+
+    /// Why the connection is no more, if it is: it was given up, the other side has closed it, or it has sent what nobody
+    /// asked for. To be asked between exchanges only. Never waits.
+    pub(super) fn fate(&mut self) -> Option<Error> {
+        if let Some(cause) = &self.dead {
+            return Some(Error::new(Errno::ENOTCONN, format!("the connection to {} was given up: {cause}", self.name)));
+        }
+        match self.stream.look() {
+            Look::Nothing => None,
+            Look::Closed => {
+                let sentence = format!("the back-end at {} closed the connection", self.name);
+                Some(self.give_up(Errno::ECONNRESET, sentence))
+            }
+            // An answer belongs to a question; after these bytes none could be told from them.
+            Look::Bytes => {
+                let sentence = format!("the back-end at {} sent a message that nobody asked for", self.name);
+                Some(self.give_up(Errno::EPROTO, sentence))
+            }
+        }
     }
 
     /// Sends a message that has no answer of its own, and waits for the acknowledgement where there is one.
