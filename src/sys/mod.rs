@@ -4,3 +4,4 @@ pub mod eventfd;
 pub mod poll;
 pub mod shm;
 pub mod socket;
+pub mod vhost;
