@@ -20,6 +20,7 @@ WARN := -std=c99 -Wall -Wextra -pedantic
 LINK = -Iinclude -L$(B) -l:$(SONAME) -Wl,-rpath,'$$ORIGIN/..'
 EXAMPLES := loopback forward generate
 FOREIGN := $(B)/tests/traffic $(B)/tests/changes
+PEERS := $(B)/tests/switch
 
 # The DPDK driver is built for the DPDK that is installed, and for no other release.
 PKG_CONFIG ?= pkg-config
@@ -32,7 +33,7 @@ PMD_CFLAGS = -std=gnu11 -Wall -Wextra -fPIC -fvisibility=hidden -DALLOW_INTERNAL
 DRIVERDIR ?= $(shell echo RTE_EAL_PMD_PATH | $(CC) $$($(PKG_CONFIG) --cflags libdpdk) -include rte_build_config.h -E -P - | tail -1 | tr -d '"')
 PMD_ABI = $(lastword $(subst -, ,$(DRIVERDIR)))
 
-.PHONY: all lib pmd install-pmd examples install clean demo test test-unit test-foreign test-dpdk bench bench-dpdk \
+.PHONY: all lib pmd install-pmd examples install clean demo test test-unit test-foreign test-peers test-dpdk bench bench-dpdk \
   header lint prepare FORCE
 
 all: lib examples
@@ -70,6 +71,10 @@ $(B)/examples/capture: examples/capture.c examples/common.h include/vuser.h $(B)
 $(B)/tests/%: tests/foreign/%.c include/vuser.h $(B)/$(SONAME)
 	@mkdir -p $(@D)
 	$(CC) $(WARN) $(CFLAGS) $< -o $@ $(LINK) -pthread
+
+$(PEERS): $(B)/tests/%: tests/peers/%.c tests/peers/flow.c tests/peers/peers.h include/vuser.h $(B)/$(SONAME)
+	@mkdir -p $(@D)
+	$(CC) $(WARN) $(CFLAGS) $(filter %.c,$^) -o $@ $(LINK)
 
 # A DPDK program that drives ports of any driver; what the tests of the driver tell.
 $(B)/tests/port: $(wildcard tests/dpdk/port/*.c) tests/dpdk/port/port.h
@@ -150,7 +155,7 @@ lint:
 prepare:
 	@scripts/prepare.sh
 
-test: prepare all pmd $(FOREIGN) $(DPDK_TESTS) lint
+test: prepare all pmd $(FOREIGN) $(PEERS) $(DPDK_TESTS) lint
 	VUSER_REQUIRE_ALL=1 $(CARGO) test --locked --features header
 
 # All that needs neither DPDK nor root.
@@ -160,6 +165,10 @@ test-unit: lib
 
 test-foreign: lib $(FOREIGN)
 	$(CARGO) test --locked --features header --test foreign
+
+# Open vSwitch and testpmd, which come and go.
+test-peers: lib $(PEERS)
+	$(CARGO) test --locked --features header --test peers
 
 test-dpdk: pmd $(DPDK_TESTS)
 	$(CARGO) test --locked --features header --test dpdk

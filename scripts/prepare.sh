@@ -17,6 +17,7 @@ need 'command -v dpdk-testpmd' dpdk-dev
 need 'pkg-config --exists libdpdk' libdpdk-dev
 need 'pkg-config --exists wireshark' 'libwireshark-dev libglib2.0-dev'
 need 'command -v valgrind' valgrind
+need 'test -x /usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk' openvswitch-switch-dpdk
 
 [ -n "$missing" ] || exit 0
 command="apt-get install -y --no-install-recommends$missing"
