@@ -18,7 +18,8 @@
 // packet calls take it only where they say so.
 //
 // Threads. Control calls of a device may come from any thread and take turns. A queue is used by one thread at a
-// time, and by none while it or its device is started, stopped or reset. A pool may be used by any thread.
+// time. Control calls may come meanwhile: they pause the queue, whose bursts return 0 then; only vuser_dev_uninit, which takes
+// queues away, must not. A pool may be used by any thread.
 //
 // Structs that begin with `size` can grow: set it to sizeof before the call. Numbers are in the machine's byte order,
 // lengths in bytes.
@@ -127,7 +128,7 @@ struct vuser_loopback;
 struct vuser_pool;
 
 // One receive or one transmit queue of a device, from its set-up until vuser_dev_uninit. One thread at a time uses
-// it, and none while the device is started, stopped or reset.
+// it; control calls of the device may come from others meanwhile, all but vuser_dev_uninit.
 struct vuser_queue;
 
 // A struct of this header and how large the library believes it is.
@@ -500,8 +501,9 @@ uint8_t vuser_dev_get_status(const struct vuser_dev *dev);
 // takes.
 int vuser_dev_start(struct vuser_dev *dev);
 
-// Stops the device; all buffers come back to where they came from. No queue may be in use meanwhile. It can be
-// started again, with the same features and queues. An error is reported, but the device is stopped all the same.
+// Stops the device; all buffers come back to where they came from. Queues may be in use meanwhile: their bursts return 0
+// from then on. It can be started again, with the same features and queues. An error is reported, but the device is stopped
+// all the same.
 int vuser_dev_stop(struct vuser_dev *dev);
 
 // Stops the device and forgets the choice of features.
@@ -526,14 +528,14 @@ int vuser_dev_link(const struct vuser_dev *dev);
 int vuser_dev_fd(const struct vuser_dev *dev);
 
 // Starts a receive queue that was stopped. While the device is stopped: the queue shall run from the next start on,
-// which is so for a queue that has just been set up. The queue must not be in use meanwhile.
+// which is so for a queue that has just been set up.
 int vuser_rx_queue_start(struct vuser_dev *dev,
                          uint16_t pair);
 
 // Stops a receive queue of a running device: its bursts return 0 until vuser_rx_queue_start. Its ring keeps its
 // buffers, and frames that came and were not received wait there. The device's next start starts it too. While the
-// device is stopped: the queue shall not run at the next start, but wait for vuser_rx_queue_start. The queue must not be
-// in use meanwhile. -ENOTSUP: the back-end's rings can't be disabled.
+// device is stopped: the queue shall not run at the next start, but wait for vuser_rx_queue_start. -ENOTSUP: the back-end's
+// rings can't be disabled.
 int vuser_rx_queue_stop(struct vuser_dev *dev,
                         uint16_t pair);
 

@@ -114,6 +114,15 @@ impl Source {
         }
     }
 
+    /// Whether the other one is of the same pool or the same allocator.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Pool(cache), Self::Pool(other)) => cache.pool().id() == other.pool().id(),
+            (Self::Calls(calls, _), Self::Calls(other, _)) => (calls.ctx, calls.pool) == (other.ctx, other.pool),
+            _ => false,
+        }
+    }
+
     /// Where plain buffers begin.
     pub fn linear(&self) -> Linear {
         match self {

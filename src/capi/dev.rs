@@ -216,8 +216,9 @@ pub unsafe extern "C" fn vuser_dev_start(dev: *mut vuser_dev) -> c_int {
     unsafe { with("vuser_dev_start", dev, |d| d.start().map(|()| 0)) }
 }
 
-/// Stops the device; all buffers come back to where they came from. No queue may be in use meanwhile. It can be
-/// started again, with the same features and queues. An error is reported, but the device is stopped all the same.
+/// Stops the device; all buffers come back to where they came from. Queues may be in use meanwhile: their bursts return 0
+/// from then on. It can be started again, with the same features and queues. An error is reported, but the device is stopped
+/// all the same.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_dev_stop(dev: *mut vuser_dev) -> c_int {
     // SAFETY: by the conventions.
@@ -304,7 +305,7 @@ unsafe fn run(name: &str, dev: *mut vuser_dev, side: Side, pair: u16, run: bool)
 }
 
 /// Starts a receive queue that was stopped. While the device is stopped: the queue shall run from the next start on,
-/// which is so for a queue that has just been set up. The queue must not be in use meanwhile.
+/// which is so for a queue that has just been set up.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_rx_queue_start(dev: *mut vuser_dev, pair: u16) -> c_int {
     // SAFETY: by the conventions.
@@ -313,8 +314,8 @@ pub unsafe extern "C" fn vuser_rx_queue_start(dev: *mut vuser_dev, pair: u16) ->
 
 /// Stops a receive queue of a running device: its bursts return 0 until vuser_rx_queue_start. Its ring keeps its
 /// buffers, and frames that came and were not received wait there. The device's next start starts it too. While the
-/// device is stopped: the queue shall not run at the next start, but wait for vuser_rx_queue_start. The queue must not be
-/// in use meanwhile. -ENOTSUP: the back-end's rings can't be disabled.
+/// device is stopped: the queue shall not run at the next start, but wait for vuser_rx_queue_start. -ENOTSUP: the back-end's
+/// rings can't be disabled.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_rx_queue_stop(dev: *mut vuser_dev, pair: u16) -> c_int {
     // SAFETY: by the conventions.

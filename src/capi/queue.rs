@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::net::stats::Stats;
 
 /// One receive or one transmit queue of a device, from its set-up until vuser_dev_uninit. One thread at a time uses
-/// it, and none while the device is started, stopped or reset.
+/// it; control calls of the device may come from others meanwhile, all but vuser_dev_uninit.
 pub struct vuser_queue {
     /// What it points to is a [`Port`].
     _port: (),

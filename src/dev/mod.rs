@@ -9,6 +9,7 @@
 //! them run, [`memory`] is what it can reach.
 
 pub mod config;
+mod engine;
 pub mod live;
 mod memory;
 mod negotiate;
@@ -22,8 +23,8 @@ use std::sync::Arc;
 use nix::errno::Errno;
 
 pub use config::{Config, Offloads};
+use engine::Engine;
 use live::Live;
-use port::Engine;
 use queues::Queue;
 pub use queues::{Side, SourceSetup};
 use rings::RingMemory;

@@ -3,95 +3,33 @@
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering, fence};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
+use super::engine::{Engine, HALTED, IDLE, Salvage, WORKING};
 use crate::buf::MbufRef;
 use crate::error::{Error, Result};
-use crate::net::path::{Descriptor, Monitor, Rx, Tx};
+use crate::net::path::{Descriptor, Monitor};
 use crate::net::stats::{Board, Stats};
+use crate::sys::asymmetric;
 use crate::sys::eventfd::Bell;
+use crate::sys::turnstile::{Shut, Turnstile};
 
-/// What a queue is at the moment.
-pub(super) enum Engine {
-    /// The device is not started.
-    Idle,
-    /// A receive queue at work.
-    Rx(Box<dyn Rx>),
-    /// A transmit queue at work.
-    Tx(Box<dyn Tx>),
-    /// A queue that was stopped alone, with the buffers that its ring has.
-    Halted(Box<Engine>),
-}
-
-impl Engine {
-    /// The device has let go of it: all its buffers come back.
-    pub(super) fn reclaim(self) {
-        match self {
-            Self::Rx(mut rx) => rx.reclaim(),
-            Self::Tx(mut tx) => tx.reclaim(),
-            Self::Halted(engine) => engine.reclaim(),
-            Self::Idle => {}
-        }
-    }
-
-    /// Position for SET_VRING_BASE, if there is a queue.
-    pub(super) fn base(&self) -> Option<u32> {
-        match self {
-            Self::Rx(rx) => Some(rx.base()),
-            Self::Tx(tx) => Some(tx.base()),
-            Self::Halted(engine) => engine.base(),
-            Self::Idle => None,
-        }
-    }
-
-    /// See [`Ring::untouched`](crate::ring::Ring::untouched).
-    pub(super) fn untouched(&self, base: u32) -> Option<u16> {
-        match self {
-            Self::Rx(rx) => rx.untouched(base),
-            Self::Tx(tx) => tx.untouched(base),
-            Self::Halted(engine) => engine.untouched(base),
-            Self::Idle => None,
-        }
-    }
-
-    /// The same, which bursts pass by.
-    pub(super) fn halted(self) -> Self {
-        match self {
-            Self::Rx(_) | Self::Tx(_) => Self::Halted(Box::new(self)),
-            other => other,
-        }
-    }
-
-    /// The same, at work.
-    pub(super) fn working(self) -> Self {
-        match self {
-            Self::Halted(engine) => *engine,
-            other => other,
-        }
-    }
-
-    fn state(&self) -> u8 {
-        match self {
-            Self::Idle => IDLE,
-            Self::Rx(_) | Self::Tx(_) => WORKING,
-            Self::Halted(_) => HALTED,
-        }
-    }
-}
-
-const IDLE: u8 = 0;
-const WORKING: u8 = 1;
-const HALTED: u8 = 2;
+/// How long the thread of a queue may take to come out of it. A burst takes microseconds; the thread may have been put
+/// aside by the kernel in the middle of one.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often it is asked, once it has not come out at once.
+const LOOK: Duration = Duration::from_micros(20);
 
 /// A queue. It lives as long as its device, and from start to stop there is an engine in it.
 ///
-/// The law of queues: one thread at a time uses a queue, and none while the device is started, stopped or reset.
-/// The burst takes no lock to enforce it; the callers of the unsafe functions answer for it.
+/// The law of queues: one thread at a time uses a queue. The burst takes no lock to enforce it; the callers of the unsafe
+/// functions answer for it. The control plane comes in at any time: it [pauses](Self::pause) the queue first.
 pub struct Port {
+    turnstile: Turnstile,
     engine: UnsafeCell<Engine>,
     /// What it counts.
     pub board: Arc<Board>,
@@ -105,16 +43,70 @@ pub struct Port {
     state: AtomicU8,
     /// Descriptors.
     size: AtomicU16,
+    /// Somebody may be asleep until the device calls.
+    armed: AtomicBool,
+    /// Whoever pauses the queue has it.
+    turn: Mutex<()>,
 }
 
-// SAFETY: all but the engine may be shared; for the engine the law of queues holds.
+// SAFETY: all but the engine may be shared; the engine is touched by the thread of the queue while it is inside of the
+// turnstile, of which there is one by the law of queues, and by whoever has paused the queue, one at a time by `turn`.
 unsafe impl Sync for Port {}
 // SAFETY: engines are `Send`.
 unsafe impl Send for Port {}
 
+/// A queue that is paused as long as this lives: bursts find nothing to do. Its engine is ours meanwhile.
+pub(super) struct Paused<'a> {
+    port: &'a Port,
+    /// Always there, until the drop.
+    shut: Option<Shut<'a>>,
+    _turn: MutexGuard<'a, ()>,
+}
+
+impl Paused<'_> {
+    pub(super) fn engine(&mut self) -> &mut Engine {
+        // SAFETY: the thread of the queue is outside and stays there as long as `shut` lives, and nobody else has the turn.
+        unsafe { &mut *self.port.engine.get() }
+    }
+
+    /// Puts another engine in; the one that was there.
+    pub(super) fn replace(&mut self, engine: Engine) -> Engine {
+        self.port.state.store(engine.state(), Ordering::Release);
+        std::mem::replace(self.engine(), engine)
+    }
+
+    /// Takes the engine out, whose device is gone, and keeps all that it had.
+    #[allow(dead_code, reason = "for reconnecting")]
+    pub(super) fn salvage(&mut self) -> Salvage {
+        self.replace(Engine::Idle).salvage()
+    }
+
+    /// Collects all that has been sent; whether the device has nothing left to send.
+    pub(super) fn is_drained(&mut self) -> bool {
+        let size = self.port.size.load(Ordering::Relaxed);
+        let Engine::Tx(tx) = self.engine() else { return true };
+        tx.done_cleanup(usize::MAX);
+        (0..size).all(|offset| tx.descriptor_status(offset) != Descriptor::WithDevice)
+    }
+}
+
+impl Drop for Paused<'_> {
+    fn drop(&mut self) {
+        self.shut = None;
+        // [nap] the queue is open before the look at whether somebody sleeps; pairs with the fence in `set_calls`. Whoever
+        // asked for a call while the queue was paused was not heard, and whoever asked before may have been forgotten.
+        fence(Ordering::SeqCst);
+        if self.port.armed.load(Ordering::Relaxed) {
+            self.port.call.ring();
+        }
+    }
+}
+
 impl Port {
     pub(super) fn new() -> Result<Arc<Self>> {
+        asymmetric::prepare()?;
         Ok(Arc::new(Self {
+            turnstile: Turnstile::new(),
             engine: UnsafeCell::new(Engine::Idle),
             board: Arc::default(),
             call: Bell::new()?,
@@ -122,17 +114,30 @@ impl Port {
             zero: Mutex::default(),
             state: AtomicU8::new(IDLE),
             size: AtomicU16::new(0),
+            armed: AtomicBool::new(false),
+            turn: Mutex::default(),
         }))
     }
 
-    /// Puts another engine in; the one that was there.
-    ///
-    /// # Safety
-    /// The law of queues.
-    pub(super) unsafe fn replace(&self, engine: Engine) -> Engine {
-        self.state.store(engine.state(), Ordering::Release);
-        // SAFETY: passed on.
-        std::mem::replace(unsafe { self.engine() }, engine)
+    /// Keeps the thread of the queue out of it, and waits until it has left. From any thread but that one.
+    pub(super) fn pause(&self) -> Result<Paused<'_>> {
+        let end = Instant::now() + PATIENCE;
+        let turn = self.turn.try_lock_until(end).ok_or_else(busy)?;
+        let shut = self.turnstile.shut()?;
+        // Made first, so that it is opened again in the right way if this fails.
+        let paused = Paused { port: self, shut: Some(shut), _turn: turn };
+        let mut rounds = 0;
+        while !paused.shut.as_ref().is_some_and(Shut::is_empty) {
+            rounds += 1;
+            if rounds < 100 {
+                std::hint::spin_loop();
+            } else if Instant::now() < end {
+                std::thread::sleep(LOOK);
+            } else {
+                return Err(busy());
+            }
+        }
+        Ok(paused)
     }
 
     pub(super) fn set_size(&self, size: u16) {
@@ -150,10 +155,10 @@ impl Port {
     }
 
     /// # Safety
-    /// The law of queues.
-    #[allow(clippy::mut_from_ref, reason = "the law of queues is what makes it exclusive")]
+    /// The law of queues, and the caller is inside of the turnstile as long as he has this.
+    #[allow(clippy::mut_from_ref, reason = "the law of queues and the turnstile are what make it exclusive")]
     #[inline(always)]
-    pub(super) unsafe fn engine(&self) -> &mut Engine {
+    unsafe fn engine(&self) -> &mut Engine {
         // SAFETY: passed on.
         unsafe { &mut *self.engine.get() }
     }
@@ -164,7 +169,8 @@ impl Port {
     /// The law of queues.
     #[inline(always)]
     pub unsafe fn rx_burst(&self, out: &mut [MaybeUninit<MbufRef>]) -> usize {
-        // SAFETY: passed on.
+        let Some(_inside) = self.turnstile.enter() else { return 0 };
+        // SAFETY: passed on; we are inside.
         match unsafe { self.engine() } {
             Engine::Rx(rx) => rx.burst(out),
             _ => 0,
@@ -177,7 +183,8 @@ impl Port {
     /// The law of queues; the packets are valid and the caller's.
     #[inline(always)]
     pub unsafe fn tx_burst(&self, packets: &[MbufRef]) -> usize {
-        // SAFETY: passed on.
+        let Some(_inside) = self.turnstile.enter() else { return 0 };
+        // SAFETY: passed on; we are inside.
         match unsafe { self.engine() } {
             Engine::Tx(tx) => tx.burst(packets),
             _ => 0,
@@ -189,7 +196,8 @@ impl Port {
     /// # Safety
     /// As [`tx_burst`](Self::tx_burst).
     pub unsafe fn tx_prepare(&self, packets: &[MbufRef]) -> usize {
-        // SAFETY: passed on.
+        let Some(_inside) = self.turnstile.enter() else { return 0 };
+        // SAFETY: passed on; we are inside.
         match unsafe { self.engine() } {
             Engine::Tx(tx) => tx.prepare(packets),
             _ => 0,
@@ -201,7 +209,8 @@ impl Port {
     /// # Safety
     /// The law of queues.
     pub unsafe fn tx_done_cleanup(&self, most: usize) -> usize {
-        // SAFETY: passed on.
+        let Some(_inside) = self.turnstile.enter() else { return 0 };
+        // SAFETY: passed on; we are inside.
         match unsafe { self.engine() } {
             Engine::Tx(tx) => tx.done_cleanup(most),
             _ => 0,
@@ -213,10 +222,15 @@ impl Port {
     /// # Safety
     /// The law of queues.
     pub unsafe fn set_calls(&self, on: bool) -> bool {
+        self.armed.store(on, Ordering::Relaxed);
         if on {
+            // [nap] we may sleep soon, before the look at whether the queue is paused; pairs with the fence at the end of a
+            // pause, after which we are woken.
+            fence(Ordering::SeqCst);
             self.call.take();
         }
-        // SAFETY: passed on.
+        let Some(_inside) = self.turnstile.enter() else { return false };
+        // SAFETY: passed on; we are inside.
         match unsafe { self.engine() } {
             Engine::Rx(rx) => rx.set_calls(on),
             Engine::Tx(tx) => tx.set_calls(on),
@@ -241,7 +255,8 @@ impl Port {
     /// # Safety
     /// The law of queues.
     pub unsafe fn used_count(&self) -> u16 {
-        // SAFETY: passed on.
+        let Some(_inside) = self.turnstile.enter() else { return 0 };
+        // SAFETY: passed on; we are inside.
         match unsafe { self.engine() } {
             Engine::Rx(rx) => rx.used_count(),
             Engine::Tx(tx) => tx.used_count(),
@@ -258,7 +273,8 @@ impl Port {
         if offset >= size {
             return Err(Error::invalid(format!("there is no descriptor {offset} places on: the ring has {size}")));
         }
-        // SAFETY: passed on.
+        let Some(_inside) = self.turnstile.enter() else { return Ok(Descriptor::WithDevice) };
+        // SAFETY: passed on; we are inside.
         match unsafe { self.engine() } {
             Engine::Rx(rx) => Ok(rx.descriptor_status(offset)),
             Engine::Tx(tx) => Ok(tx.descriptor_status(offset)),
@@ -271,23 +287,13 @@ impl Port {
     /// # Safety
     /// The law of queues.
     pub unsafe fn monitor(&self) -> Option<Monitor> {
-        // SAFETY: passed on.
+        let _inside = self.turnstile.enter()?;
+        // SAFETY: passed on; we are inside.
         match unsafe { self.engine() } {
             Engine::Rx(rx) => Some(rx.monitor()),
             Engine::Tx(tx) => Some(tx.monitor()),
             _ => None,
         }
-    }
-
-    /// Collects all that has been sent; whether the device has nothing left to send.
-    ///
-    /// # Safety
-    /// The law of queues.
-    pub(super) unsafe fn is_drained(&self) -> bool {
-        // SAFETY: passed on.
-        let Engine::Tx(tx) = (unsafe { self.engine() }) else { return true };
-        tx.done_cleanup(usize::MAX);
-        (0..self.size.load(Ordering::Relaxed)).all(|offset| tx.descriptor_status(offset) != Descriptor::WithDevice)
     }
 
     /// Whether it works, and otherwise why not. From any thread.
@@ -301,6 +307,12 @@ impl Port {
             _ => Err(Error::new(Errno::ENETDOWN, "the device is not started")),
         }
     }
+}
+
+fn busy() -> Error {
+    let sentence = "the thread that uses the queue has been inside a call of it for 5 s, so that the queue cannot be paused; \
+                    is that thread stopped, or its allocator waiting for this one?";
+    Error::new(Errno::ETIMEDOUT, sentence)
 }
 
 /// The receive side of a queue pair, borrowed from its device.

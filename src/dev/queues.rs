@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::port::{Engine, Port, RxHandle, TxHandle};
+use super::engine::Engine;
+use super::port::{Port, RxHandle, TxHandle};
 use super::{Config, Device};
 use crate::buf::pool::{Cache, Pool};
 use crate::buf::source::{Calls, Source};
@@ -81,16 +82,13 @@ impl Queue {
     }
 
     /// Offers all receive buffers and wakes the device once, in case it looks at rings only when kicked.
-    ///
-    /// # Safety
-    /// The law of queues.
-    pub(super) unsafe fn offer_all(&self) {
-        // SAFETY: passed on.
-        if let Engine::Rx(rx) = unsafe { self.port.engine() } {
+    pub(super) fn offer_all(&self) -> Result<()> {
+        if let Engine::Rx(rx) = self.port.pause()?.engine() {
             // Each call offers a few bulks; the ring has 32768 slots at most.
             (0..=self.size / 32).for_each(|_| rx.refill());
             self.port.kick.ring();
         }
+        Ok(())
     }
 }
 
@@ -193,32 +191,27 @@ impl Device {
 
     fn start_queue(&mut self, index: usize) -> Result<()> {
         let Some(Some(queue)) = self.queues.get_mut(index) else { return Ok(()) };
+        let mut paused = queue.port.pause()?;
+        let engine = paused.replace(Engine::Idle);
+        paused.replace(engine.working());
+        drop(paused);
         queue.run = true;
-        // SAFETY: the law of queues: nobody bursts while the queue is being started.
-        unsafe {
-            let engine = queue.port.replace(Engine::Idle);
-            queue.port.replace(engine.working());
-            queue.offer_all();
-        }
+        queue.offer_all()?;
         self.resume_rings()
     }
 
     fn stop_queue_alone(&mut self, index: usize) -> Result<()> {
         let Some(Some(queue)) = self.queues.get_mut(index) else { return Ok(()) };
+        let (port, end) = (queue.port.clone(), Instant::now() + DRAIN);
+        // Nothing more comes in while what is there goes out.
+        let mut paused = port.pause()?;
         queue.run = false;
-        let end = Instant::now() + DRAIN;
-        // SAFETY: the law of queues: nobody bursts while the queue is being stopped.
-        while !unsafe { queue.port.is_drained() } && queue.on && queue.port.status().is_ok() && Instant::now() < end {
+        while !paused.is_drained() && queue.on && port.status().is_ok() && Instant::now() < end {
             std::thread::sleep(LOOK);
         }
         let result = self.resume_rings();
-        if let Some(Some(queue)) = self.queues.get_mut(index) {
-            // SAFETY: as above.
-            unsafe {
-                let engine = queue.port.replace(Engine::Idle);
-                queue.port.replace(engine.halted());
-            }
-        }
+        let engine = paused.replace(Engine::Idle);
+        paused.replace(engine.halted());
         result
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::port::Engine;
+use super::engine::Engine;
 use super::queues::{Side, SourceSetup, running};
 use super::rings::RingMemory;
 use super::{Device, Offloads};
@@ -64,8 +64,7 @@ impl Device {
         self.agree_status()?;
         let rings = self.make_memory()?;
         for (index, queue) in running(&self.queues, self.pairs) {
-            // SAFETY: the law of queues: nobody bursts while the device is being started.
-            let base = unsafe { queue.port.engine() }.base();
+            let base = queue.port.pause()?.engine().base();
             let base = base.unwrap_or(if self.features.contains(Features::RING_PACKED) { FRESH_PACKED } else { 0 });
             let (desc, driver, device) = rings.addresses(usize::from(index));
             let kick = queue.port.kick.as_fd();
@@ -78,7 +77,7 @@ impl Device {
             return Err(Error::new(Errno::EIO, "the device failed when it was told to go"));
         }
         self.resume_rings()?;
-        self.first_buffers();
+        self.first_buffers()?;
         self.look_at_link();
         Ok(())
     }
@@ -91,7 +90,7 @@ impl Device {
         map.add(rings.region())?;
         map.merge();
         self.live.renew_map(&map);
-        self.make_engines(&rings);
+        self.make_engines(&rings)?;
         self.rings = Some(rings.clone());
         self.backend.set_memory(&map)?;
         self.told = Some(Arc::new(map));
@@ -114,7 +113,7 @@ impl Device {
         }
     }
 
-    fn make_engines(&self, rings: &RingMemory) {
+    fn make_engines(&self, rings: &RingMemory) -> Result<()> {
         for (index, queue) in running(&self.queues, self.pairs) {
             let Some(source) = queue.source.as_ref().map(SourceSetup::open) else { continue };
             let (board, kick) = (queue.port.board.clone(), queue.port.kick.clone());
@@ -134,17 +133,16 @@ impl Device {
                     Engine::Tx(path::tx(place, parts))
                 }
             };
-            // SAFETY: the law of queues: nobody bursts while the device is being started.
-            unsafe { queue.port.replace(if queue.run { engine } else { engine.halted() }) };
+            let left = queue.port.pause()?.replace(if queue.run { engine } else { engine.halted() });
+            // Nothing, unless the last stop could not get at it: then nobody knows who uses its buffers.
+            std::mem::forget(left);
         }
+        Ok(())
     }
 
     /// Offers all receive buffers and wakes the device once, in case it looks at rings only when kicked.
-    fn first_buffers(&self) {
-        for (_, queue) in running(&self.queues, self.pairs) {
-            // SAFETY: the law of queues: nobody bursts while the device is being started.
-            unsafe { queue.offer_all() };
-        }
+    fn first_buffers(&self) -> Result<()> {
+        running(&self.queues, self.pairs).try_for_each(|(_, queue)| queue.offer_all())
     }
 
     /// Stops the device. All buffers come back; it can be started again. An error is reported, and the device is
@@ -178,8 +176,15 @@ impl Device {
         for (queue, stopped) in self.queues.iter_mut().flatten().zip(stopped) {
             queue.on = false;
             queue.port.board.mend();
-            // SAFETY: the law of queues: nobody bursts while the device is being stopped.
-            let engine = unsafe { queue.port.replace(Engine::Idle) };
+            let engine = match queue.port.pause() {
+                Ok(mut paused) => paused.replace(Engine::Idle),
+                Err(e) => {
+                    // A thread is inside, and may be for ever: then what it uses must be there for ever.
+                    std::mem::forget((queue.port.clone(), self.rings.clone()));
+                    keep(Err(e));
+                    continue;
+                }
+            };
             match &self.rings {
                 Some(rings) if !stopped && !gone => self.parked.push((engine, rings.clone())),
                 _ => engine.reclaim(),
@@ -211,8 +216,7 @@ impl Device {
         if queue.source.is_none() {
             return Ok(());
         }
-        // SAFETY: the law of queues: nobody bursts while the device is being stopped.
-        match unsafe { queue.port.engine() }.untouched(base) {
+        match queue.port.pause()?.engine().untouched(base) {
             Some(n) => log::debug!("ring {index} stopped at {base:#x}, {n} buffers before the end"),
             None => log::warn!("ring {index}: the device says it stopped at {base:#x}, where it cannot have been"),
         }

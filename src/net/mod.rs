@@ -5,6 +5,7 @@ pub mod gate;
 pub mod header;
 pub mod path;
 pub mod rx;
+pub mod salvage;
 pub mod send;
 pub mod stats;
 mod steps;

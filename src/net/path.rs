@@ -4,6 +4,7 @@ use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 use super::rx::{RxOptions, RxQueue};
+use super::salvage::{RxSalvage, TxSalvage};
 use super::stats::Board;
 use super::tx::{TxParts, TxQueue};
 use crate::buf::MbufRef;
@@ -51,6 +52,14 @@ pub trait Rx: Send {
     fn untouched(&self, base: u32) -> Option<u16>;
     /// See [`RxQueue::reclaim`].
     fn reclaim(&mut self);
+    /// See [`RxQueue::salvage`].
+    fn salvage(self: Box<Self>) -> RxSalvage;
+    /// See [`RxQueue::restore`].
+    fn restore(&mut self, salvage: RxSalvage);
+    /// See [`Ring::resume_base`].
+    fn resume_base(&self) -> Option<u32>;
+    /// See [`Ring::resume`].
+    fn resume(&mut self);
 }
 
 /// A transmit queue of any layout.
@@ -76,6 +85,14 @@ pub trait Tx: Send {
     fn untouched(&self, base: u32) -> Option<u16>;
     /// See [`TxQueue::reclaim`].
     fn reclaim(&mut self);
+    /// See [`TxQueue::salvage`].
+    fn salvage(self: Box<Self>) -> TxSalvage;
+    /// See [`TxQueue::restore`].
+    fn restore(&mut self, salvage: TxSalvage, resend: bool);
+    /// See [`Ring::resume_base`].
+    fn resume_base(&self) -> Option<u32>;
+    /// See [`Ring::resume`].
+    fn resume(&mut self);
 }
 
 impl<R: Ring + Send> Rx for RxQueue<R> {
@@ -117,6 +134,22 @@ impl<R: Ring + Send> Rx for RxQueue<R> {
 
     fn reclaim(&mut self) {
         Self::reclaim(self);
+    }
+
+    fn salvage(self: Box<Self>) -> RxSalvage {
+        Self::salvage(*self)
+    }
+
+    fn restore(&mut self, salvage: RxSalvage) {
+        Self::restore(self, salvage);
+    }
+
+    fn resume_base(&self) -> Option<u32> {
+        self.ring().resume_base()
+    }
+
+    fn resume(&mut self) {
+        self.ring_mut().resume();
     }
 }
 
@@ -163,6 +196,22 @@ impl<R: Ring + Send> Tx for TxQueue<R> {
 
     fn reclaim(&mut self) {
         Self::reclaim(self);
+    }
+
+    fn salvage(self: Box<Self>) -> TxSalvage {
+        Self::salvage(*self)
+    }
+
+    fn restore(&mut self, salvage: TxSalvage, resend: bool) {
+        Self::restore(self, salvage, resend);
+    }
+
+    fn resume_base(&self) -> Option<u32> {
+        self.ring().resume_base()
+    }
+
+    fn resume(&mut self) {
+        self.ring_mut().resume();
     }
 }
 

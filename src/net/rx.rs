@@ -6,11 +6,13 @@
 //! and a whole ordinary frame each, are taken in a step; everything else (merged frames, offloads, another order, lies)
 //! goes one by one through [`RxQueue::receive_one`].
 
+use std::collections::VecDeque;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 use super::gate::Gate;
 use super::header::{self, BadHeader};
+use super::salvage::RxSalvage;
 use super::stats::Board;
 use super::steps::{Receive, Refill, Room};
 use super::{Framing, SHORTEST_FRAME, vlan};
@@ -72,6 +74,8 @@ pub struct RxQueue<R> {
     /// Buffers offered at a time.
     bulk: u16,
     merge: Option<Merge>,
+    /// Frames of a former connection, to be given out first. There are no steps as long as there are any.
+    backlog: VecDeque<MbufRef>,
     board: Arc<Board>,
     kick: Arc<Bell>,
 }
@@ -140,6 +144,7 @@ impl<R: Ring> RxQueue<R> {
             gate: Gate::new(options.gate),
             bulk: (ring.ledger().size() / 4).clamp(1, BULK as u16),
             merge: None,
+            backlog: VecDeque::new(),
             ring,
             source,
             board,
@@ -229,6 +234,10 @@ impl<R: Ring> RxQueue<R> {
     /// Receives one frame, whatever it is like.
     #[inline(never)]
     fn receive_one(&mut self, budget: &mut usize) -> Result<Option<MbufRef>, Lie> {
+        if let Some(frame) = self.backlog.pop_front() {
+            self.by_steps = self.can_step() && self.backlog.is_empty();
+            return Ok(Some(frame));
+        }
         while *budget > 0 {
             let Some((cookie, used, _)) = self.ring.take()? else { return Ok(None) };
             *budget -= 1;
@@ -375,12 +384,56 @@ impl<R: Ring> RxQueue<R> {
             self.gate.open();
         }
         self.ring.set_calls(on);
-        on && self.ring.has_used()
+        on && (self.ring.has_used() || !self.backlog.is_empty())
     }
 
     /// The ring, for its position.
     pub fn ring(&self) -> &R {
         &self.ring
+    }
+
+    /// The ring, to be told to the device anew.
+    pub fn ring_mut(&mut self) -> &mut R {
+        &mut self.ring
+    }
+
+    /// Whether frames may be taken in steps, but for a backlog.
+    fn can_step(&self) -> bool {
+        self.steps && self.source.linear().is_some()
+    }
+
+    /// The device is gone, and with it this ring: what it had delivered and nobody has received, in order, and the
+    /// buffers that it had. A frame of which buffers are missing is counted as lost.
+    pub fn salvage(mut self) -> RxSalvage {
+        let mut frames = std::mem::take(&mut self.backlog);
+        if !self.board.is_broken() && self.ring.poll().is_ok() {
+            while let Ok(Some(frame)) = self.receive_one(&mut usize::MAX.clone()) {
+                frames.push_back(frame);
+            }
+        }
+        if let Some(merge) = self.merge.take() {
+            self.board.counters.lost.add(1);
+            self.source.free(merge.head);
+        }
+        let lent = std::iter::from_fn(|| self.ring.surrender());
+        // SAFETY: the ring has just released them.
+        let buffers = lent.map(|(cookie, _)| unsafe { MbufRef::from_cookie(cookie) }).collect();
+        RxSalvage::new(self.source, frames, buffers)
+    }
+
+    /// Takes over what was salvaged of the former connection: bursts give its frames out first, and its buffers are
+    /// offered to the device. For a queue that has offered nothing yet.
+    pub fn restore(&mut self, salvage: RxSalvage) {
+        self.board.mend();
+        let (frames, buffers) = salvage.into_parts(&self.source);
+        self.backlog = frames;
+        self.by_steps = self.can_step() && self.backlog.is_empty();
+        for m in buffers {
+            if !Self::offer_one(&mut self.ring, self.framing, self.room, m) {
+                self.source.put(&[m]);
+            }
+        }
+        self.refill();
     }
 
     /// The device has stopped: all buffers go back to where they came from. Frames that it had delivered and nobody
@@ -392,9 +445,10 @@ impl<R: Ring> RxQueue<R> {
                 self.source.free(frame);
             }
         }
-        if let Some(merge) = self.merge.take() {
+        let merge = self.merge.take().map(|merge| merge.head);
+        for frame in self.backlog.drain(..).chain(merge) {
             self.board.counters.lost.add(1);
-            self.source.free(merge.head);
+            self.source.free(frame);
         }
         while let Some((cookie, _)) = self.ring.surrender() {
             // SAFETY: the ring has just released it.

@@ -75,6 +75,11 @@ counters! {
     too_many_segments,
     /// Frames that were under way when the queue was stopped: offered and never used (transmit), half received.
     lost,
+    /// Transmit: packets that were sent once more, since the device went away before it said that it had sent them. They
+    /// are not counted again among the packets.
+    tx_resent,
+    /// Transmit: packets that were dropped when a device came back, and had not been sent before, as far as it had said.
+    tx_dropped_on_reconnect,
     /// Frames to a multicast address (opt-in).
     multicast,
     /// Frames to the broadcast address (opt-in).

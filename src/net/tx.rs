@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
+use super::salvage::TxSalvage;
 use super::send::Extras;
 use super::stats::Board;
 use super::steps::{Collect, Plain, Transmit};
@@ -341,6 +342,46 @@ impl<R: Ring> TxQueue<R> {
     /// The ring, for its position.
     pub fn ring(&self) -> &R {
         &self.ring
+    }
+
+    /// The ring, to be told to the device anew.
+    pub fn ring_mut(&mut self) -> &mut R {
+        &mut self.ring
+    }
+
+    /// The device is gone, and with it this ring: what it had sent goes back, what it had not is left, oldest first.
+    pub fn salvage(mut self) -> TxSalvage {
+        if !self.board.is_broken() {
+            while self.collect(COLLECT).is_ok_and(|n| n > 0) {}
+        }
+        let lent = std::iter::from_fn(|| self.ring.surrender());
+        // SAFETY: the ring has just released them.
+        let packets = lent.map(|(cookie, _)| unsafe { MbufRef::from_cookie(cookie) }).collect();
+        TxSalvage::new(self.source, packets)
+    }
+
+    /// Takes over what was salvaged of the former connection: sends it once more, or drops it, and whatever can't be
+    /// sent any more. For a queue that has sent nothing yet.
+    pub fn restore(&mut self, salvage: TxSalvage, resend: bool) {
+        self.board.mend();
+        self.forget_home();
+        let packets = salvage.into_packets(&self.source);
+        // Packets are sent as ever, but what is counted meanwhile is not counted again.
+        let (sort, board) = (std::mem::take(&mut self.sort), std::mem::take(&mut self.board));
+        let all = packets.len() as u64;
+        for m in packets {
+            if !resend || self.send_one(m) == Sent::Full {
+                self.source.free(m);
+            }
+        }
+        let sent = self.board.counters.packets.get();
+        (self.sort, self.board) = (sort, board);
+        self.board.counters.tx_resent.add(sent);
+        self.board.counters.tx_dropped_on_reconnect.add(all - sent);
+        if self.ring.publish(Ask::Surely) {
+            self.board.counters.kicks.add(1);
+            self.kick.ring();
+        }
     }
 
     /// The device has stopped: all packets go back. Those that it had not marked as used are counted as lost.

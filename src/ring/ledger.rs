@@ -226,6 +226,15 @@ impl Ledger {
         self.spans.get(usize::from(slot)).copied().unwrap_or(0) & !PLAIN
     }
 
+    /// Slots that a device has gone on by, from `behind` slots after `tail` on, when it says that it has used the chain of
+    /// this id; in order, all older ones with it. None when no such chain is lent.
+    pub fn used_span(&self, behind: u16, id: u16, in_order: bool) -> Option<u16> {
+        let from = if in_order { behind } else { 0 };
+        let at = (from..self.lent).find(|&k| self.id(self.after(self.tail, k)) == id)?;
+        let span = Some(self.span(self.after(self.tail, at))).filter(|span| *span > 0)?;
+        Some(if in_order { at - behind + span } else { span })
+    }
+
     /// Takes the oldest chain back: its cookie and whether it is plain.
     #[inline(always)]
     pub fn release(&mut self) -> Option<(Cookie, bool)> {

@@ -116,6 +116,15 @@ pub trait Ring {
     /// The position for SET_VRING_BASE: where the device is to begin.
     fn base(&self) -> u32;
 
+    /// The position for SET_VRING_BASE of a ring that stays as it is, when a device takes it up that knows what its
+    /// predecessor had not finished (INFLIGHT): behind what is marked as used, whether it was taken or not. None when the
+    /// predecessor has lied.
+    fn resume_base(&self) -> Option<u32>;
+
+    /// A device takes the ring up anew: what its predecessor wanted to be told is forgotten, and the new one wants
+    /// everything.
+    fn resume(&mut self);
+
     /// Chains that the device had not begun, if it stopped at this base. None when it cannot have stopped there.
     fn untouched(&self, base: u32) -> Option<u16>;
 }

@@ -331,6 +331,30 @@ impl<L: Lanes> Ring for PackedRing<L> {
         used | used << 16
     }
 
+    fn resume_base(&self) -> Option<u32> {
+        let mut behind = 0;
+        if self.run.is_on() {
+            behind = self.run.rest(&self.ledger);
+        }
+        // Each used descriptor says whose chain it was, and that says where the next one is.
+        while behind < self.ledger.lent() && self.is_used(behind) == Some(true) {
+            let slot = self.ledger.after(self.ledger.tail(), behind);
+            let id = (self.meta(slot).map_or(0, |m| m.load(Relaxed)) >> 32) as u16;
+            behind += self.ledger.used_span(behind, id, self.in_order)?;
+        }
+        let (tail, size) = (self.ledger.tail(), self.ledger.size());
+        if behind > self.ledger.lent() {
+            return None;
+        }
+        let lap = if behind >= size - tail { self.used ^ (DESC_F_AVAIL | DESC_F_USED) } else { self.used };
+        let half = u32::from(self.ledger.after(tail, behind) | if lap != 0 { OFF_WRAP } else { 0 });
+        Some(half | half << 16)
+    }
+
+    fn resume(&mut self) {
+        self.device_event.store(u32::from(EVENT_ENABLE) << 16, Relaxed);
+    }
+
     fn untouched(&self, base: u32) -> Option<u16> {
         let slot = base as u16 & !OFF_WRAP;
         if slot >= self.ledger.size() {

@@ -26,6 +26,14 @@ impl Run {
         Ok(Self { slots, len, on: true })
     }
 
+    /// Slots that the rest of the batch has.
+    pub fn rest(&self, ledger: &Ledger) -> u16 {
+        match self.on {
+            true => self.slots + ledger.span(ledger.after(ledger.tail(), self.slots)),
+            false => 0,
+        }
+    }
+
     /// Whether a batch is being taken.
     #[inline(always)]
     pub fn is_on(&self) -> bool {

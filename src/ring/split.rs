@@ -331,6 +331,18 @@ impl<L: Lanes> Ring for SplitRing<L> {
         u32::from(self.taken)
     }
 
+    fn resume_base(&self) -> Option<u32> {
+        // [used] pairs as in `poll`.
+        let used = self.used_idx.load(Acquire);
+        let outstanding = self.published.wrapping_sub(self.taken);
+        (used.wrapping_sub(self.taken) <= outstanding).then_some(used.into())
+    }
+
+    fn resume(&mut self) {
+        self.used_flags.store(0, Relaxed);
+        self.avail_event.store(self.asked, Relaxed);
+    }
+
     fn untouched(&self, base: u32) -> Option<u16> {
         let (left, begun) = (self.published.wrapping_sub(base as u16), (base as u16).wrapping_sub(self.taken));
         let outstanding = self.published.wrapping_sub(self.taken);

@@ -1,7 +1,9 @@
 //! Floor 1: the operating system. The only callers of libc and nix for I/O.
 
+pub mod asymmetric;
 pub mod eventfd;
 pub mod poll;
 pub mod shm;
 pub mod socket;
+pub mod turnstile;
 pub mod vhost;

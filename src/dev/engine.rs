@@ -1,0 +1,130 @@
+//! What works in a queue, whatever it is, as the control plane sees it.
+
+use crate::net::path::{Rx, Tx};
+use crate::net::salvage::{RxSalvage, TxSalvage};
+
+/// What a queue is at the moment.
+pub(super) enum Engine {
+    /// The device is not started.
+    Idle,
+    /// A receive queue at work.
+    Rx(Box<dyn Rx>),
+    /// A transmit queue at work.
+    Tx(Box<dyn Tx>),
+    /// A queue that was stopped alone, with the buffers that its ring has.
+    Halted(Box<Engine>),
+}
+
+#[allow(dead_code, reason = "salvage and what follows it is for reconnecting")]
+impl Engine {
+    /// The device has let go of it: all its buffers come back.
+    pub(super) fn reclaim(self) {
+        match self {
+            Self::Rx(mut rx) => rx.reclaim(),
+            Self::Tx(mut tx) => tx.reclaim(),
+            Self::Halted(engine) => engine.reclaim(),
+            Self::Idle => {}
+        }
+    }
+
+    /// Position for SET_VRING_BASE, if there is a queue.
+    pub(super) fn base(&self) -> Option<u32> {
+        match self {
+            Self::Rx(rx) => Some(rx.base()),
+            Self::Tx(tx) => Some(tx.base()),
+            Self::Halted(engine) => engine.base(),
+            Self::Idle => None,
+        }
+    }
+
+    /// See [`Ring::untouched`](crate::ring::Ring::untouched).
+    pub(super) fn untouched(&self, base: u32) -> Option<u16> {
+        match self {
+            Self::Rx(rx) => rx.untouched(base),
+            Self::Tx(tx) => tx.untouched(base),
+            Self::Halted(engine) => engine.untouched(base),
+            Self::Idle => None,
+        }
+    }
+
+    /// The same, which bursts pass by.
+    pub(super) fn halted(self) -> Self {
+        match self {
+            Self::Rx(_) | Self::Tx(_) => Self::Halted(Box::new(self)),
+            other => other,
+        }
+    }
+
+    /// The same, at work.
+    pub(super) fn working(self) -> Self {
+        match self {
+            Self::Halted(engine) => *engine,
+            other => other,
+        }
+    }
+
+    /// Its device is gone: what it had, for the engine that takes its place.
+    pub(super) fn salvage(self) -> Salvage {
+        match self {
+            Self::Rx(rx) => Salvage::Rx(rx.salvage()),
+            Self::Tx(tx) => Salvage::Tx(tx.salvage()),
+            Self::Halted(engine) => engine.salvage(),
+            Self::Idle => Salvage::Nothing,
+        }
+    }
+
+    /// Takes over what its predecessor had. Packets that the device had not marked as used are sent once more with
+    /// `resend`, else dropped. What there is no place for goes back to where it came from.
+    pub(super) fn restore(&mut self, salvage: Salvage, resend: bool) {
+        match (self, salvage) {
+            (Self::Halted(engine), salvage) => engine.restore(salvage, resend),
+            (Self::Rx(rx), Salvage::Rx(salvage)) => rx.restore(salvage),
+            (Self::Tx(tx), Salvage::Tx(salvage)) => tx.restore(salvage, resend),
+            _ => {}
+        }
+    }
+
+    /// See [`Ring::resume_base`](crate::ring::Ring::resume_base); none, too, if there is no queue.
+    pub(super) fn resume_base(&self) -> Option<u32> {
+        match self {
+            Self::Rx(rx) => rx.resume_base(),
+            Self::Tx(tx) => tx.resume_base(),
+            Self::Halted(engine) => engine.resume_base(),
+            Self::Idle => None,
+        }
+    }
+
+    /// See [`Ring::resume`](crate::ring::Ring::resume).
+    pub(super) fn resume(&mut self) {
+        match self {
+            Self::Rx(rx) => rx.resume(),
+            Self::Tx(tx) => tx.resume(),
+            Self::Halted(engine) => engine.resume(),
+            Self::Idle => {}
+        }
+    }
+
+    pub(super) fn state(&self) -> u8 {
+        match self {
+            Self::Idle => IDLE,
+            Self::Rx(_) | Self::Tx(_) => WORKING,
+            Self::Halted(_) => HALTED,
+        }
+    }
+}
+
+pub(super) const IDLE: u8 = 0;
+pub(super) const WORKING: u8 = 1;
+pub(super) const HALTED: u8 = 2;
+
+/// What an engine had whose device is gone. What is not [restored](Engine::restore) goes back to where it came from when
+/// this is dropped.
+#[allow(dead_code, reason = "for reconnecting")]
+pub(super) enum Salvage {
+    /// There was no queue.
+    Nothing,
+    /// Of a receive queue.
+    Rx(RxSalvage),
+    /// Of a transmit queue.
+    Tx(TxSalvage),
+}
