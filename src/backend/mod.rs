@@ -2,6 +2,7 @@
 //! `virtio_user_backend_ops`).
 
 pub mod vhost_user;
+pub mod vhost_vdpa;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;

@@ -108,6 +108,19 @@ impl EventMode {
     pub const NAMES: [(&str, Self); 2] = [("thread", Self::Thread), ("manual", Self::Manual)];
 }
 
+/// How a device is reached, which its path says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// It is built into this library.
+    Loopback,
+    /// Over a socket.
+    VhostUser,
+    /// Through the kernel's vhost-vdpa: `/dev/vhost-vdpa-N`.
+    VhostVdpa,
+    /// Through some other file of the kernel's.
+    Kernel,
+}
+
 /// What a device shall be. [`Default`] is DPDK's default; [`parse`](Self::parse) changes it, and
 /// [`validate`](Self::validate) looks at the whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -298,6 +311,19 @@ impl Config {
         self.path.as_os_str() == LOOPBACK
     }
 
+    /// How the device is reached.
+    pub fn way(&self) -> Way {
+        let name = self.path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+        // A socket may well lie in /dev/shm.
+        let of_kernel = self.path.starts_with("/dev") && !self.path.starts_with("/dev/shm");
+        match of_kernel {
+            _ if self.is_loopback() => Way::Loopback,
+            true if name.starts_with("vhost-vdpa") => Way::VhostVdpa,
+            true => Way::Kernel,
+            false => Way::VhostUser,
+        }
+    }
+
     fn queue_size_for_layout(&self) -> Result<()> {
         let size = self.queue_size;
         if self.packed_vq || size.is_power_of_two() {
@@ -318,13 +344,15 @@ impl Config {
             let sentence = format!("path is missing: give the back-end's socket, path=/tmp/s, or path={LOOPBACK}");
             return Err(Error::invalid(sentence));
         }
-        // A socket may well lie in /dev/shm.
-        if self.path.starts_with("/dev") && !self.path.starts_with("/dev/shm") {
+        if self.way() == Way::Kernel {
             let sentence = format!(
-                "path={path}: devices of the kernel (vhost-net, vDPA) are not in this release; give the path of a \
-                 vhost-user socket"
+                "path={path}: vhost-net of the kernel is not in this release; give the path of a vhost-user socket or \
+                 /dev/vhost-vdpa-N"
             );
             return Err(Error::new(Errno::ENOTSUP, sentence));
+        }
+        if self.server && self.way() == Way::VhostVdpa {
+            return Err(Error::invalid(format!("server=1: path={path} is a device that is opened, not a socket")));
         }
         if self.server {
             let sentence = "server=1: to listen for the back-end is not in this release; let the back-end listen and \
@@ -651,7 +679,7 @@ mod tests {
 
     #[test]
     fn what_is_not_made_yet_is_another_error() {
-        for devargs in ["path=/dev/vhost-net,iface=tap0", "path=/dev/vhost-vdpa-0", "path=/tmp/s,server=1"] {
+        for devargs in ["path=/dev/vhost-net,iface=tap0", "path=/tmp/s,server=1"] {
             let error = parsed(devargs).expect_err(devargs);
             assert_eq!(error.errno(), Errno::ENOTSUP, "{devargs}: {error}");
             assert!(error.to_string().contains("not in this release"), "{error}");

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 
-pub use config::{Config, Offloads};
+pub use config::{Config, Offloads, Way};
 use engine::Engine;
 use live::Live;
 use queues::Queue;
@@ -31,6 +31,7 @@ use rings::RingMemory;
 
 use crate::backend::Backend;
 use crate::backend::vhost_user::VhostUser;
+use crate::backend::vhost_vdpa::VhostVdpa;
 use crate::device::{self, Loopback};
 use crate::error::{Error, Result};
 use crate::mem::map::MemoryMap;
@@ -305,8 +306,12 @@ impl Drop for Device {
 }
 
 fn connect(config: &Config) -> Result<(Box<dyn Backend>, Option<Loopback>)> {
-    if !config.is_loopback() {
-        return Ok((Box::new(VhostUser::connect(&config.path, config.timeout())?), None));
+    match config.way() {
+        Way::VhostVdpa => return Ok((Box::new(VhostVdpa::open(&config.path, config.timeout())?), None)),
+        Way::VhostUser | Way::Kernel => {
+            return Ok((Box::new(VhostUser::connect(&config.path, config.timeout())?), None));
+        }
+        Way::Loopback => {}
     }
     let (ours, theirs) = Stream::pair()?;
     let mode = match config.mode.unwrap_or_default() {

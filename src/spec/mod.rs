@@ -4,5 +4,6 @@
 
 pub mod net;
 pub mod ring;
+pub mod vhost;
 pub mod vhost_user;
 pub mod virtio;

@@ -2,6 +2,9 @@
 
 use bitflags::bitflags;
 
+/// Kind of device (VIRTIO 5): network.
+pub const DEVICE_ID_NET: u32 = 1;
+
 bitflags! {
     /// Feature bits of a virtio-net device and of its transport (VIRTIO 5.1.3 and 6).
     ///

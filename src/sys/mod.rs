@@ -5,5 +5,7 @@ pub mod eventfd;
 pub mod poll;
 pub mod shm;
 pub mod socket;
+pub mod thread;
 pub mod turnstile;
+pub mod vdpa;
 pub mod vhost;

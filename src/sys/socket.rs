@@ -195,7 +195,8 @@ impl Stream {
         match nix::sys::socket::recv(self.fd.as_raw_fd(), &mut byte, flags) {
             Ok(0) => Look::Closed,
             Ok(_) => Look::Bytes,
-            Err(Errno::EAGAIN | Errno::EINTR) => Look::Nothing,
+            // What is no socket is a back-end's business.
+            Err(Errno::EAGAIN | Errno::EINTR | Errno::ENOTSOCK) => Look::Nothing,
             Err(_) => Look::Closed,
         }
     }
