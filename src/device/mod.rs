@@ -7,6 +7,7 @@
 //! - [`net::Pair`] is what it does with frames, and [`ring::Ring`] its side of a virtqueue; both can be stepped by
 //!   hand, without a thread and without a socket.
 
+mod asker;
 pub mod frame;
 pub mod memory;
 mod message;
@@ -22,6 +23,7 @@ mod split;
 #[cfg(test)]
 mod tests;
 
+pub use asker::Change;
 pub use net::{Mode, Stats};
 pub use options::Options;
 
@@ -61,6 +63,12 @@ impl Loopback {
     /// What has been counted since the start, over all sessions.
     pub fn stats(&self) -> Stats {
         self.shared.stats()
+    }
+
+    /// Changes the device while it runs, soon; a front-end that has a channel for that is told. What is asked of a device
+    /// between two sessions is for the next.
+    pub fn change(&self, change: Change) {
+        self.shared.change(change);
     }
 
     /// Whether the thread has ended by itself: after the only session of [`on_stream`](Self::on_stream).

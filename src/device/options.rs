@@ -43,7 +43,7 @@ impl Default for Options {
         Self {
             mode: Mode::Echo,
             features: default_features(),
-            protocol: ProtocolFeatures::all(),
+            protocol: default_protocol(),
             queue_pairs: 1,
             queue_num: None,
             mac: [0x02, 0, 0, 0, 0, 0x01],
@@ -75,6 +75,16 @@ fn default_features() -> Features {
         | Features::GUEST_USO4
         | Features::GUEST_USO6;
     ring | config | send | receive
+}
+
+fn default_protocol() -> ProtocolFeatures {
+    ProtocolFeatures::MQ
+        | ProtocolFeatures::REPLY_ACK
+        | ProtocolFeatures::BACKEND_REQ
+        | ProtocolFeatures::CONFIG
+        | ProtocolFeatures::RESET_DEVICE
+        | ProtocolFeatures::CONFIGURE_MEM_SLOTS
+        | ProtocolFeatures::STATUS
 }
 
 /// Features that can be switched by name.

@@ -179,9 +179,14 @@ impl Queue {
         let broken = self.ring().is_some_and(|r| r.is_broken());
         if broken && !self.reported {
             self.reported = true;
-            ring_without_waiting(self.err.as_ref());
+            self.report_error();
         }
         broken
+    }
+
+    /// Says to the front-end that the ring is broken.
+    pub(super) fn report_error(&self) {
+        ring_without_waiting(self.err.as_ref());
     }
 
     /// The descriptor that kicks arrive on, if it runs and has one.

@@ -2,10 +2,13 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+
 use super::Options;
+use super::asker::Change;
 use super::net::Stats;
 use super::queue::Queue;
 use super::session::Session;
@@ -26,18 +29,36 @@ const ACCEPT: Duration = Duration::from_millis(50);
 pub(super) struct Shared {
     stop: AtomicBool,
     wake: Bell,
+    /// There may be changes.
+    changed: AtomicBool,
+    changes: Mutex<Vec<Change>>,
     counters: Counters,
 }
 
 impl Shared {
     pub(super) fn new() -> Result<Self> {
-        Ok(Self { stop: AtomicBool::new(false), wake: Bell::new()?, counters: Counters::default() })
+        let (stop, changed, changes) = (AtomicBool::new(false), AtomicBool::new(false), Mutex::default());
+        Ok(Self { stop, wake: Bell::new()?, changed, changes, counters: Counters::default() })
     }
 
     /// Ends the thread soon.
     pub(super) fn stop(&self) {
         self.stop.store(true, Relaxed);
         self.wake.ring();
+    }
+
+    /// Has the device changed soon.
+    pub(super) fn change(&self, change: Change) {
+        self.changes.lock().push(change);
+        self.changed.store(true, Release);
+        self.wake.ring();
+    }
+
+    fn take_changes(&self) -> Vec<Change> {
+        if !self.changed.swap(false, Acquire) {
+            return Vec::new();
+        }
+        std::mem::take(&mut *self.changes.lock())
     }
 
     fn stopped(&self) -> bool {
@@ -128,6 +149,9 @@ impl Server<'_> {
             if turns.is_multiple_of(TURNS) && is_readable(self.session.stream().as_fd()) && !self.talk()? {
                 return Ok(());
             }
+            if turns.is_multiple_of(TURNS) {
+                self.make_changes();
+            }
             if self.step() > 0 {
                 idle_since = None;
                 continue;
@@ -152,6 +176,12 @@ impl Server<'_> {
         }
         self.session.serve()?;
         Ok(true)
+    }
+
+    fn make_changes(&mut self) {
+        for change in self.shared.take_changes() {
+            self.session.change(change);
+        }
     }
 
     /// Moves frames on all pairs once, and calls where that is wanted.
@@ -195,6 +225,8 @@ impl Server<'_> {
             let polled = self.session.queues().iter().any(Queue::is_polled);
             wait_any(&fds, polled.then_some(NAP))
         };
+        self.shared.wake.take();
+        self.make_changes();
         let mut kicks = 0;
         let with_fd = self.session.queues_mut().iter_mut().filter(|q| q.kick_fd().is_some());
         for (queue, ready) in with_fd.zip(found.iter().skip(2)) {

@@ -7,12 +7,14 @@ use nix::errno::Errno;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::Options;
+use super::asker::{Asker, Change};
 use super::memory::{SLOTS, Table};
 use super::message::Message;
 use super::net::{Pair, Rings};
 use super::queue::Queue;
 use crate::error::{Error, Result};
-use crate::spec::net::{NET_S_LINK_UP, NetConfig};
+use crate::spec::net::{NET_S_ANNOUNCE, NET_S_LINK_UP, NetConfig};
+use crate::spec::vhost_user::backend_request::CONFIG_CHANGE_MSG;
 use crate::spec::vhost_user::{
     ConfigHeader, MemRegion, MemRegionMessage, ProtocolFeatures, Request, VRING_IDX_MASK, VRING_NOFD, VringAddr,
     VringState,
@@ -60,6 +62,8 @@ pub(super) struct Session {
     table: Option<Arc<Table>>,
     queues: Vec<Queue>,
     pairs: Vec<Pair>,
+    /// Where we ask the front-end, once it has said so.
+    asker: Option<Asker>,
 }
 
 impl Session {
@@ -79,6 +83,7 @@ impl Session {
             table: None,
             queues,
             pairs,
+            asker: None,
         }
     }
 
@@ -115,6 +120,35 @@ impl Session {
     /// A ring of ours was broken by the driver.
     pub(super) fn needs_reset(&mut self) {
         self.status |= Status::NEEDS_RESET;
+    }
+
+    /// The owner changes the device. The front-end is told if it can be.
+    pub(super) fn change(&mut self, change: Change) {
+        match change {
+            Change::Link(up) => {
+                self.config.status = self.config.status & !NET_S_LINK_UP | if up { NET_S_LINK_UP } else { 0 };
+            }
+            Change::Mtu(mtu) => self.config.mtu = mtu,
+            Change::Speed(speed) => self.config.speed = speed,
+            Change::Announce => self.config.status |= NET_S_ANNOUNCE,
+            Change::NeedsReset => self.needs_reset(),
+            Change::RingError(index) => {
+                return self.queues.get(usize::from(index)).into_iter().for_each(Queue::report_error);
+            }
+        }
+        let Some(asker) = &self.asker else { return };
+        if let Err(e) = asker.ask(CONFIG_CHANGE_MSG, &[], None) {
+            log::warn!("loopback: the front-end cannot be told of a change: {e}");
+        }
+    }
+
+    fn set_backend_req(&mut self, message: &mut Message) -> Result<Answer> {
+        let fd = message.take_fds(1)?.pop();
+        if !self.protocol.contains(ProtocolFeatures::BACKEND_REQ) {
+            return Ok(Answer::Refused(missing(ProtocolFeatures::BACKEND_REQ)));
+        }
+        self.asker = fd.map(Asker::new).transpose()?;
+        Ok(Answer::Done)
     }
 
     /// Receives and answers the request that has begun to arrive. An error ends the session.
@@ -161,6 +195,13 @@ impl Session {
             Request::SET_VRING_KICK | Request::SET_VRING_CALL | Request::SET_VRING_ERR => {
                 self.vring_fd(request, message)?
             }
+            Request::SET_BACKEND_REQ_FD => self.set_backend_req(message)?,
+            Request::SET_LOG_BASE
+            | Request::SET_LOG_FD
+            | Request::SEND_RARP
+            | Request::NET_SET_MTU
+            | Request::GET_INFLIGHT_FD
+            | Request::SET_INFLIGHT_FD => Answer::refused("there is no such thing here"),
             Request::GET_CONFIG => self.get_config(message)?,
             Request::SET_CONFIG => self.set_config(message)?,
             Request::RESET_DEVICE => self.reset_device(),

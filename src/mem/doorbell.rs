@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::shared::Shared;
 use crate::error::{Error, Result};
-use crate::sys::shm::Mapping;
+use crate::sys::shm::{Mapping, stays_as_long};
 
 /// Bytes mapped at least: a page, which is what the kernel maps.
 const PAGE: u64 = 4096;
@@ -23,6 +23,11 @@ impl Doorbell {
         // Whole pages, and of all the registers there may be, only the first is of interest.
         if len < 2 || !offset.is_multiple_of(PAGE) {
             return Err(Error::invalid(format!("a doorbell of {len} bytes at offset {offset:#x} cannot be")));
+        }
+        if !offset.checked_add(PAGE).is_some_and(|end| stays_as_long(fd, end)) {
+            let sentence =
+                "the file of a doorbell could be cut off under it: it must be a device, or long enough and sealed";
+            return Err(Error::invalid(sentence));
         }
         let map = Mapping::write_only(fd, offset, PAGE as usize)?;
         // SAFETY: the mapping lives as long as the door, begins at a page, and is not accessed otherwise.
@@ -50,6 +55,8 @@ mod tests {
         // SAFETY: aligned, within the mapping, which lives on.
         let seen = unsafe { Shared::<u16>::new(page.addr().add(PAGE as usize).cast()) };
         assert_eq!(seen.load(Ordering::Acquire), 0x1234);
-        assert!(Doorbell::map(page.as_fd(), 2, PAGE).is_err() && Doorbell::map(page.as_fd(), 0, 1).is_err());
+        for (offset, len) in [(2, PAGE), (0, 1), (2 * PAGE, PAGE), (!(PAGE - 1), PAGE)] {
+            assert!(Doorbell::map(page.as_fd(), offset, len).is_err(), "{offset:#x} {len}");
+        }
     }
 }

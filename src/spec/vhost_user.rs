@@ -57,6 +57,10 @@ requests! {
     RESET_OWNER = 4,
     /// All shared memory. [`MemTable`], one fd a region
     SET_MEM_TABLE = 5,
+    /// Where to note which pages were written. [`LogMessage`] + fd
+    SET_LOG_BASE = 6,
+    /// The eventfd that says that the log has changed. fd
+    SET_LOG_FD = 7,
     /// Ring size. [`VringState`]
     SET_VRING_NUM = 8,
     /// Ring addresses. [`VringAddr`]
@@ -79,10 +83,20 @@ requests! {
     GET_QUEUE_NUM = 17,
     /// Enable or disable a ring. [`VringState`]
     SET_VRING_ENABLE = 18,
+    /// Tell the network that a MAC address is here now. u64, the address in its first six bytes
+    SEND_RARP = 19,
+    /// The MTU that the driver uses. u64
+    NET_SET_MTU = 20,
+    /// The socket for the back-end's own requests, [`backend_request`]. fd
+    SET_BACKEND_REQ_FD = 21,
     /// Read the device's configuration space. [`ConfigHeader`] + bytes
     GET_CONFIG = 24,
     /// Write the device's configuration space. [`ConfigHeader`] + bytes
     SET_CONFIG = 25,
+    /// Give me memory for notes on what is in flight. [`InflightMessage`] both ways, fd with the answer
+    GET_INFLIGHT_FD = 31,
+    /// These are the notes on what is in flight. [`InflightMessage`] + fd
+    SET_INFLIGHT_FD = 32,
     /// Reset the device.
     RESET_DEVICE = 34,
     /// How many regions of memory can there be? u64
@@ -97,16 +111,45 @@ requests! {
     GET_STATUS = 40,
 }
 
+/// Requests of the back-end, over the socket of SET_BACKEND_REQ_FD.
+pub mod backend_request {
+    /// The configuration space is another.
+    pub const CONFIG_CHANGE_MSG: u32 = 2;
+    /// Where a ring's doorbell is. [`VringArea`](super::VringArea) + fd
+    pub const VRING_HOST_NOTIFIER_MSG: u32 = 3;
+    /// A ring is broken. [`VringState`](super::VringState)
+    pub const VRING_ERR: u32 = 5;
+}
+
+/// `VringAddr::flags`: writes to the used ring are noted in the log.
+pub const VRING_F_LOG: u32 = 1;
+/// Bytes of memory that one bit of the log stands for.
+pub const LOG_PAGE: u64 = 4096;
+
 bitflags! {
     /// Protocol features (vhost-user, "Protocol features").
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
     pub struct ProtocolFeatures: u64 {
         /// Several queues; GET_QUEUE_NUM.
         const MQ = 1 << 0;
+        /// The log of written pages lies in a file: SET_LOG_BASE with a descriptor.
+        const LOG_SHMFD = 1 << 1;
+        /// SEND_RARP.
+        const RARP = 1 << 2;
         /// Requests can be acknowledged.
         const REPLY_ACK = 1 << 3;
+        /// NET_SET_MTU.
+        const NET_MTU = 1 << 4;
+        /// The back-end has requests of its own: SET_BACKEND_REQ_FD.
+        const BACKEND_REQ = 1 << 5;
         /// GET_CONFIG, SET_CONFIG.
         const CONFIG = 1 << 9;
+        /// Descriptors may come with requests of the back-end.
+        const BACKEND_SEND_FD = 1 << 10;
+        /// Rings may have doorbells: VRING_HOST_NOTIFIER_MSG.
+        const HOST_NOTIFIER = 1 << 11;
+        /// Notes on what is in flight: GET_INFLIGHT_FD, SET_INFLIGHT_FD.
+        const INFLIGHT_SHMFD = 1 << 12;
         /// RESET_DEVICE.
         const RESET_DEVICE = 1 << 13;
         /// Memory changes region by region: GET_MAX_MEM_SLOTS, ADD_MEM_REG, REM_MEM_REG.
@@ -204,6 +247,44 @@ pub struct ConfigHeader {
     pub flags: u32,
 }
 
+/// VRING_HOST_NOTIFIER_MSG.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct VringArea {
+    /// Ring index, and [`VRING_NOFD`] to take the doorbell away.
+    pub ring: u64,
+    /// Bytes.
+    pub size: u64,
+    /// Where it begins in the file.
+    pub offset: u64,
+}
+
+/// SET_LOG_BASE.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct LogMessage {
+    /// Bytes.
+    pub size: u64,
+    /// Where the log begins in its file.
+    pub offset: u64,
+}
+
+/// GET_INFLIGHT_FD and SET_INFLIGHT_FD.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct InflightMessage {
+    /// Bytes.
+    pub size: u64,
+    /// Where the notes begin in their file.
+    pub offset: u64,
+    /// Rings.
+    pub rings: u16,
+    /// Descriptors of each.
+    pub ring_size: u16,
+    /// Zero.
+    pub padding: u32,
+}
+
 const _: () = assert!(
     size_of::<Header>() == 12
         && size_of::<VringState>() == 8
@@ -212,4 +293,7 @@ const _: () = assert!(
         && size_of::<MemTable>() == 8 + 32 * MAX_REGIONS
         && size_of::<MemRegionMessage>() == 40
         && size_of::<ConfigHeader>() == 12
+        && size_of::<VringArea>() == 24
+        && size_of::<LogMessage>() == 16
+        && size_of::<InflightMessage>() == 24
 );

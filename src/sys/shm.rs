@@ -72,6 +72,21 @@ impl Drop for Mapping {
     }
 }
 
+/// Whether access to the first `len` bytes of somebody else's file can never be SIGBUS because the file is shorter: it is
+/// long enough and sealed against shrinking, or it is a device, which has no length.
+pub fn stays_as_long(fd: BorrowedFd<'_>, len: u64) -> bool {
+    let Ok(file) = nix::sys::stat::fstat(fd) else { return false };
+    match file.st_mode & nix::libc::S_IFMT {
+        nix::libc::S_IFCHR => true,
+        nix::libc::S_IFREG => {
+            let seals = fcntl(fd, FcntlArg::F_GET_SEALS).map(SealFlag::from_bits_retain);
+            seals.is_ok_and(|s| s.contains(SealFlag::F_SEAL_SHRINK))
+                && u64::try_from(file.st_size).is_ok_and(|size| size >= len)
+        }
+        _ => false,
+    }
+}
+
 /// Zeroed memory of our own that a back-end can map, and that it can neither shrink nor grow.
 #[derive(Debug)]
 pub struct SharedMemory {
@@ -155,6 +170,10 @@ mod tests {
         assert!(file.set_len(0).is_err());
         assert!(file.set_len(1 << 20).is_err());
         assert!(memory.as_fd().as_raw_fd() > 2);
+        assert!(stays_as_long(memory.as_fd(), 8192) && !stays_as_long(memory.as_fd(), 8193));
+        let loose = memfd_create("test", MFdFlags::MFD_ALLOW_SEALING).unwrap();
+        nix::unistd::ftruncate(&loose, 8192).unwrap();
+        assert!(!stays_as_long(loose.as_fd(), 4096));
     }
 
     #[test]

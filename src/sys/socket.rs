@@ -31,7 +31,8 @@ impl Deadline {
         Self(Instant::now() + time)
     }
 
-    fn left(self) -> Duration {
+    /// What is left until then.
+    pub fn left(self) -> Duration {
         self.0.saturating_duration_since(Instant::now())
     }
 }
@@ -142,6 +143,16 @@ impl Stream {
             }
         }
         Ok(())
+    }
+
+    /// Receives what is there now, `bytes.len()` at most (which is not zero); `None` when nothing is.
+    pub fn recv_now(&self, bytes: &mut [u8], fds: &mut Vec<OwnedFd>) -> Result<Option<usize>> {
+        match self.recv_some(bytes, fds) {
+            Ok(0) => Err(Error::new(Errno::ECONNRESET, "the other side closed the connection")),
+            Ok(n) => Ok(Some(n)),
+            Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
+            Err(e) => Err(Error::sys(e, "the connection is lost")),
+        }
     }
 
     fn recv_some(&self, bytes: &mut [u8], fds: &mut Vec<OwnedFd>) -> nix::Result<usize> {

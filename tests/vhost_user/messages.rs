@@ -8,7 +8,8 @@ fn golden_trace_of_one_pair() {
 SET_OWNER
 GET_FEATURES
 GET_PROTOCOL_FEATURES
-SET_PROTOCOL_FEATURES [18209]
+SET_PROTOCOL_FEATURES [18e29]
+SET_BACKEND_REQ_FD! +1
 GET_CONFIG [0, a, 0] [0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
 SET_STATUS! [0]
 SET_STATUS! [1]
@@ -22,10 +23,12 @@ SET_MEM_TABLE! [1, 0] [700000000000, 2000, 700000000000, 1000] +1
 SET_VRING_NUM! [0, 100]
 SET_VRING_BASE! [0, 8000]
 SET_VRING_ADDR! [0, 0] [1000, 3000, 2000, 0]
+SET_VRING_ERR! [0] +1
 SET_VRING_KICK! [0] +1
 SET_VRING_NUM! [1, 100]
 SET_VRING_BASE! [1, 8000]
 SET_VRING_ADDR! [1, 0] [1000, 3000, 2000, 0]
+SET_VRING_ERR! [1] +1
 SET_VRING_KICK! [1] +1
 SET_VRING_ENABLE! [0, 1]
 SET_VRING_ENABLE! [1, 1]
@@ -42,10 +45,10 @@ SET_STATUS! [0]";
 fn golden_trace_of_two_pairs() {
     let mut golden: Vec<String> = Vec::new();
     let mut add = |line: &str| golden.push(line.into());
-    for line in ["SET_OWNER", "GET_FEATURES", "GET_PROTOCOL_FEATURES", "SET_PROTOCOL_FEATURES [18009]"] {
+    for line in ["SET_OWNER", "GET_FEATURES", "GET_PROTOCOL_FEATURES", "SET_PROTOCOL_FEATURES [18c29]"] {
         add(line);
     }
-    for line in ["GET_QUEUE_NUM", "SET_STATUS! [0]", "SET_STATUS! [1]", "SET_STATUS! [3]"] {
+    for line in ["SET_BACKEND_REQ_FD! +1", "GET_QUEUE_NUM", "SET_STATUS! [0]", "SET_STATUS! [1]", "SET_STATUS! [3]"] {
         add(line);
     }
     (0..4).for_each(|r| add(&format!("SET_VRING_CALL! [{r}] +1")));
@@ -57,6 +60,7 @@ fn golden_trace_of_two_pairs() {
         add(&format!("SET_VRING_NUM! [{r}, 100]"));
         add(&format!("SET_VRING_BASE! [{r}, 8000]"));
         add(&format!("SET_VRING_ADDR! [{r}, 0] [1000, 3000, 2000, 0]"));
+        add(&format!("SET_VRING_ERR! [{r}] +1"));
         add(&format!("SET_VRING_KICK! [{r}] +1"));
     }
     (0..4).for_each(|r| add(&format!("SET_VRING_ENABLE! [{r}, 1]")));
@@ -82,6 +86,7 @@ fn golden_trace_without_protocol_features() {
             lines.push(format!("SET_VRING_NUM [{r}, 100]"));
             lines.push(format!("SET_VRING_BASE [{r}, 8000]"));
             lines.push(format!("SET_VRING_ADDR [{r}, 0] [1000, 3000, 2000, 0]"));
+            lines.push(format!("SET_VRING_ERR [{r}] +1"));
             lines.push(format!("SET_VRING_KICK [{r}] +1"));
         }
         lines.extend((0..2).map(|r| format!("GET_VRING_BASE [{r}, 0]")));
@@ -97,7 +102,7 @@ fn without_reply_ack_nothing_is_acknowledged_and_all_else_stays() {
     let with = trace_of(&modern(), 1);
     let without = trace_of(&Offer { protocol: OURS & !REPLY_ACK, ..modern() }, 1);
     assert!(without.iter().all(|m| !m.needs_reply()));
-    let same = |m: &Seen| m.line().replace('!', "").replace("[18209]", "[18201]");
+    let same = |m: &Seen| m.line().replace('!', "").replace("[18e29]", "[18e21]");
     assert_eq!(lines(&without), with.iter().map(same).collect::<Vec<_>>());
     // And each message without an answer of its own asks for an acknowledgement where there is one.
     for m in &with[4..] {
@@ -282,9 +287,9 @@ fn every_exchange_is_told_to_the_log() {
         assert!(told.starts_with(&format!("the test: {}", seen.title())), "{told}");
     }
     assert_eq!(told[1], "the test: GET_FEATURES -> 0x140408000");
-    assert_eq!(told[3], "the test: SET_PROTOCOL_FEATURES (0x18209) -> sent");
-    assert_eq!(told[14], "the test: SET_VRING_NUM of ring 0 (256) -> acknowledged");
-    assert_eq!(told[26], "the test: GET_VRING_BASE of ring 0 (stop) -> ring 0 at 0x1234");
+    assert_eq!(told[3], "the test: SET_PROTOCOL_FEATURES (0x18e29) -> sent");
+    assert_eq!(told[15], "the test: SET_VRING_NUM of ring 0 (256) -> acknowledged");
+    assert_eq!(told[29], "the test: GET_VRING_BASE of ring 0 (stop) -> ring 0 at 0x1234");
     let mut peer = Peer::start(&modern(), at(1, |_, _| Deed::Close));
     let error = connect(&mut peer, PATIENT).unwrap_err();
     assert_eq!(TOLD.take()[1], format!("the test: GET_FEATURES -> {error}"));

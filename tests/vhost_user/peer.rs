@@ -12,7 +12,7 @@ use vuser::sys::socket::{Deadline, Listener, Stream};
 /// Counting descriptors needs the process for itself: whoever counts holds this for writing, all others for reading.
 pub static PROCESS: RwLock<()> = RwLock::new(());
 
-const NAMES: [(u32, &str); 21] = [
+const NAMES: [(u32, &str); 23] = [
     (1, "GET_FEATURES"),
     (2, "SET_FEATURES"),
     (3, "SET_OWNER"),
@@ -23,10 +23,12 @@ const NAMES: [(u32, &str); 21] = [
     (11, "GET_VRING_BASE"),
     (12, "SET_VRING_KICK"),
     (13, "SET_VRING_CALL"),
+    (14, "SET_VRING_ERR"),
     (15, "GET_PROTOCOL_FEATURES"),
     (16, "SET_PROTOCOL_FEATURES"),
     (17, "GET_QUEUE_NUM"),
     (18, "SET_VRING_ENABLE"),
+    (21, "SET_BACKEND_REQ_FD"),
     (24, "GET_CONFIG"),
     (34, "RESET_DEVICE"),
     (36, "GET_MAX_MEM_SLOTS"),
@@ -73,7 +75,7 @@ impl Seen {
     }
 
     fn ring(&self) -> Option<u32> {
-        matches!(self.request, 8..=13 | 18).then(|| self.u32s()[0])
+        matches!(self.request, 8..=14 | 18).then(|| self.u32s()[0])
     }
 
     pub fn needs_reply(&self) -> bool {
@@ -90,7 +92,7 @@ impl Seen {
         let words = match (self.request, self.payload.len()) {
             (_, 0) => String::new(),
             (8 | 10 | 11 | 18, 8) => format!(" {:x?}", self.u32s()),
-            (2 | 12 | 13 | 16 | 39, 8) => format!(" {:x?}", self.u64s()),
+            (2 | 12..=14 | 16 | 39, 8) => format!(" {:x?}", self.u64s()),
             (9, 40) => format!(" {:x?} {:x?}", &self.u32s()[..2], &self.u64s()[1..]),
             (5, 40..) => format!(" {:x?} {:x?}", &self.u32s()[..2], &self.u64s()[1..]),
             (37 | 38, 40) => format!(" {:x?}", self.u64s()),
@@ -138,6 +140,10 @@ struct Notes {
     seen: Vec<Seen>,
     /// Read ends of pipes whose write ends were sent: at their end when the receiver has closed those.
     pipes: Vec<OwnedFd>,
+    /// Bells for broken rings, by ring index.
+    errors: Vec<(u32, OwnedFd)>,
+    /// Our end of the channel for requests of our own.
+    channel: Option<Stream>,
 }
 
 /// A running back-end, and our end of the connection to it.
@@ -187,6 +193,18 @@ impl Peer {
         self.notes.lock().unwrap().seen.clone()
     }
 
+    /// Says that a ring is broken.
+    pub fn break_ring(&self, index: u32) {
+        let notes = self.notes.lock().unwrap();
+        let (_, bell) = notes.errors.iter().find(|(ring, _)| *ring == index).unwrap();
+        assert_eq!(nix::unistd::write(bell, &1u64.to_ne_bytes()), Ok(8));
+    }
+
+    /// The channel for requests of the back-end, once.
+    pub fn channel(&self) -> Stream {
+        self.notes.lock().unwrap().channel.take().unwrap()
+    }
+
     pub fn lines(&self) -> Vec<String> {
         self.seen().iter().map(Seen::line).collect()
     }
@@ -226,7 +244,7 @@ struct Device {
 impl Device {
     fn serve(&mut self, stream: Stream, mut script: Script) {
         for n in 0.. {
-            let Some(seen) = receive(&stream) else { return };
+            let Some(seen) = receive(&stream, &self.notes) else { return };
             self.notes.lock().unwrap().seen.push(seen.clone());
             let right = self.answer(&seen);
             match script(n, &seen, right.as_deref()) {
@@ -284,7 +302,7 @@ impl Device {
     }
 }
 
-fn receive(stream: &Stream) -> Option<Seen> {
+fn receive(stream: &Stream, notes: &Mutex<Notes>) -> Option<Seen> {
     let mut fds = Vec::new();
     let mut header = [0; 12];
     // Longer than any test: the end comes by the front-end's closing.
@@ -296,8 +314,15 @@ fn receive(stream: &Stream) -> Option<Seen> {
     if matches!(word(0), 12 | 13) {
         fds.iter().for_each(|bell| assert_eq!(nix::unistd::write(bell, &1u64.to_ne_bytes()), Ok(8)));
     }
-    let inodes = fds.iter().map(|fd| nix::sys::stat::fstat(fd).unwrap().st_ino).collect();
-    Some(Seen { request: word(0), flags: word(1), payload, fds: fds.len(), inodes })
+    let inodes: Vec<_> = fds.iter().map(|fd| nix::sys::stat::fstat(fd).unwrap().st_ino).collect();
+    let (seen, mut notes) =
+        (Seen { request: word(0), flags: word(1), payload, fds: fds.len(), inodes }, notes.lock().unwrap());
+    match seen.request {
+        14 => notes.errors.push((seen.u32s()[0], fds.remove(0))),
+        21 => notes.channel = Some(Stream::share(fds[0].as_fd()).unwrap()),
+        _ => {}
+    }
+    Some(seen)
 }
 
 /// The front-end may have gone already: that is its right.

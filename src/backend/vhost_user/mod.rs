@@ -7,24 +7,34 @@
 //! have protocol features, because only for these do rings begin disabled. The first part is done when a
 //! [`VhostUser`] is made, the rest as the device asks for it.
 
+mod channel;
 mod memory;
 mod wire;
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use zerocopy::{FromBytes, IntoBytes};
 
+use self::channel::Channel;
 use self::wire::{LONGEST, Message, Wire};
 use crate::backend::{Backend, Notice, RingSetup, check_number};
 use crate::error::{Error, Result};
+use crate::mem::doorbell::Doorbell;
 use crate::mem::map::MemoryMap;
 use crate::spec::net::NetConfig;
 use crate::spec::vhost_user::{
     ConfigHeader, MAX_PAYLOAD, MAX_REGIONS, MAX_VRINGS, ProtocolFeatures, Request, VringAddr, VringState,
 };
 use crate::spec::virtio::{Features, Status};
+use crate::sys::epoll::Until;
+use crate::sys::eventfd::Bell;
+use crate::sys::poll::{Ready, wait_any};
 use crate::sys::socket::{Deadline, Stream};
 
 /// How long an exchange may take where nobody says otherwise.
@@ -32,6 +42,16 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Queue pairs that the protocol can name: SET_VRING_KICK and SET_VRING_CALL have one byte for the ring.
 pub const MAX_QUEUE_PAIRS: u16 = MAX_VRINGS / 2;
 
+/// Protocol features that we have messages for.
+const SPOKEN: ProtocolFeatures = ProtocolFeatures::MQ
+    .union(ProtocolFeatures::REPLY_ACK)
+    .union(ProtocolFeatures::BACKEND_REQ)
+    .union(ProtocolFeatures::CONFIG)
+    .union(ProtocolFeatures::BACKEND_SEND_FD)
+    .union(ProtocolFeatures::HOST_NOTIFIER)
+    .union(ProtocolFeatures::RESET_DEVICE)
+    .union(ProtocolFeatures::CONFIGURE_MEM_SLOTS)
+    .union(ProtocolFeatures::STATUS);
 const CONFIG_HEADER: usize = size_of::<ConfigHeader>();
 /// Bytes of configuration space that one GET_CONFIG can carry.
 const MAX_CONFIG: usize = 256;
@@ -53,6 +73,8 @@ pub struct VhostUser {
     max_queue_pairs: Option<u16>,
     /// Regions that a back-end with CONFIGURE_MEM_SLOTS takes, once asked.
     slots: Option<usize>,
+    /// What the back-end rings when a ring, of this index, is broken.
+    errors: BTreeMap<u16, Bell>,
 }
 
 impl VhostUser {
@@ -64,7 +86,7 @@ impl VhostUser {
 
     /// Begins on a stream that is connected already; `name` is for people.
     pub fn on_stream(stream: Stream, name: String, timeout: Duration) -> Result<Self> {
-        let mut wire = Wire::new(stream, name, timeout);
+        let mut wire = Wire::new(stream, name, timeout)?;
         wire.tell(&Message::new(Request::SET_OWNER))?;
         let features = ask_u64(&mut wire, Request::GET_FEATURES)?;
         let mut offered = Features::from_bits_retain(features.into());
@@ -76,12 +98,15 @@ impl VhostUser {
             if protocol.contains(ProtocolFeatures::REPLY_ACK) {
                 wire.acknowledge();
             }
+            if protocol.contains(ProtocolFeatures::BACKEND_REQ) {
+                open_channel(&mut wire, protocol)?;
+            }
         }
         if offered.contains(Features::MQ) && !protocol.contains(ProtocolFeatures::MQ) {
             log::debug!("{}: MQ is not used: the back-end has no protocol feature for it", wire.name());
             offered.remove(Features::MQ);
         }
-        Ok(Self { wire, offered, protocol, max_queue_pairs: None, slots: None })
+        Ok(Self { wire, offered, protocol, max_queue_pairs: None, slots: None, errors: BTreeMap::new() })
     }
 
     fn ring_state(&mut self, request: Request, index: u16, num: u32) -> Result<()> {
@@ -94,12 +119,25 @@ impl VhostUser {
         self.wire.tell(&Message::new(request).ring(index).payload(state.as_bytes(), words))
     }
 
-    fn ring_bell(&mut self, request: Request, index: u16, bell: BorrowedFd<'_>) -> Result<()> {
-        let fd = bell.as_raw_fd();
-        let payload = u64::from(index);
-        self.wire.tell(
-            &Message::new(request).ring(index).payload(payload.as_bytes(), format_args!("descriptor {fd}")).fds(&[fd]),
-        )
+    /// Gives a ring a bell that the back-end rings when it cannot go on with it. One that does not like that has none.
+    fn give_error_bell(&mut self, index: u16) -> Result<()> {
+        let bell = match self.errors.entry(index) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                let bell = Bell::new()?;
+                self.wire.ears().add(bell.as_fd(), Until::Readable)?;
+                entry.insert(bell)
+            }
+        };
+        unless_refused(ring_bell(&mut self.wire, Request::SET_VRING_ERR, index, bell.as_fd())).map(drop)
+    }
+
+    /// Rings of which the bell has been rung.
+    fn broken_rings(&self) -> impl Iterator<Item = Notice> {
+        let fds: Vec<_> = self.errors.values().map(Bell::as_fd).collect();
+        let found = wait_any(&fds, Some(Duration::ZERO));
+        let rung = self.errors.iter().zip(found).filter(|((_, bell), ready)| *ready == Ready::Readable && bell.take());
+        rung.map(|((index, _), _)| Notice::RingError(*index))
     }
 
     /// Pairs by the configuration space, if there is one and it says something that can be.
@@ -174,7 +212,7 @@ impl Backend for VhostUser {
 
     fn set_call(&mut self, index: u16, call: BorrowedFd<'_>) -> Result<()> {
         nameable(index)?;
-        self.ring_bell(Request::SET_VRING_CALL, index, call)
+        ring_bell(&mut self.wire, Request::SET_VRING_CALL, index, call)
     }
 
     /// Sends what the back-end offered of `features`, and bit 30 if it offered that. A bit that it did not offer is
@@ -234,7 +272,8 @@ impl Backend for VhostUser {
         let addr = VringAddr { index: index.into(), flags: 0, desc, used: device, avail: driver, log: 0 };
         let words = format!("descriptors {desc:#x}, driver {driver:#x}, device {device:#x}");
         self.wire.tell(&Message::new(Request::SET_VRING_ADDR).ring(index).payload(addr.as_bytes(), words))?;
-        self.ring_bell(Request::SET_VRING_KICK, index, kick)
+        self.give_error_bell(index)?;
+        ring_bell(&mut self.wire, Request::SET_VRING_KICK, index, kick)
     }
 
     fn can_disable_rings(&self) -> bool {
@@ -323,14 +362,62 @@ impl Backend for VhostUser {
         self.wire.is_alive()
     }
 
-    fn hear(&mut self) -> Vec<Notice> {
-        self.wire.fate().map(Notice::Gone).into_iter().collect()
+    fn watched(&self) -> Vec<BorrowedFd<'_>> {
+        vec![self.wire.ears().as_fd()]
     }
+
+    fn hear(&mut self) -> Vec<Notice> {
+        // What it said before it went is heard before it is known to be gone.
+        self.wire.serve_channel();
+        let mut notices = self.wire.channel().map(Channel::take_notices).unwrap_or_default();
+        notices.extend(self.broken_rings());
+        notices.extend(self.wire.fate().map(Notice::Gone));
+        notices
+    }
+
+    fn doorbell(&mut self, index: u16) -> Option<Arc<Doorbell>> {
+        self.wire.channel()?.doorbell(index)
+    }
+}
+
+/// Makes the channel on which the back-end has requests of its own, and tells it.
+fn open_channel(wire: &mut Wire, protocol: ProtocolFeatures) -> Result<()> {
+    let (ours, theirs) = Stream::pair()?;
+    let notifiers = protocol.contains(ProtocolFeatures::HOST_NOTIFIER);
+    wire.open_channel(Channel::new(ours, wire.name().to_owned(), notifiers))?;
+    let message = Message::new(Request::SET_BACKEND_REQ_FD);
+    if !unless_refused(wire.tell(&message.fds(&[theirs.as_fd().as_raw_fd()])))? {
+        wire.close_channel();
+    }
+    Ok(())
+}
+
+/// Whether the back-end took a message that we can do without.
+fn unless_refused(result: Result<()>) -> Result<bool> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(e) if e.errno() == Errno::EREMOTEIO => {
+            log::info!("{e}; we go on without it");
+            Ok(false)
+        }
+        Err(e) => Err(e),
+    }
+}
+
+fn ring_bell(wire: &mut Wire, request: Request, index: u16, bell: BorrowedFd<'_>) -> Result<()> {
+    let fd = bell.as_raw_fd();
+    let payload = u64::from(index);
+    let words = format_args!("descriptor {fd}");
+    wire.tell(&Message::new(request).ring(index).payload(payload.as_bytes(), words).fds(&[fd]))
 }
 
 /// The protocol features that we use of those that are offered: none that would stay without a message.
 fn choose(theirs: ProtocolFeatures) -> ProtocolFeatures {
-    let mut ours = theirs;
+    let mut ours = theirs & SPOKEN;
+    // A doorbell is a descriptor, which comes over a channel.
+    if !ours.contains(ProtocolFeatures::BACKEND_REQ | ProtocolFeatures::BACKEND_SEND_FD) {
+        ours.remove(ProtocolFeatures::HOST_NOTIFIER | ProtocolFeatures::BACKEND_SEND_FD);
+    }
     if theirs.contains(ProtocolFeatures::STATUS) {
         // Writing status 0 is the reset already.
         ours.remove(ProtocolFeatures::RESET_DEVICE);

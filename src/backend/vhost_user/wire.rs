@@ -10,8 +10,11 @@ use std::time::Duration;
 use nix::errno::Errno;
 use zerocopy::{FromBytes, IntoBytes};
 
+use super::channel::Channel;
 use crate::error::{Error, Result};
 use crate::spec::vhost_user::{FLAG_NEED_REPLY, FLAG_REPLY, Header, Request, VERSION, VERSION_MASK};
+use crate::sys::epoll::{Epoll, Until};
+use crate::sys::poll::{Ready, wait_any};
 use crate::sys::socket::{Deadline, Look, Stream};
 
 /// The log target under which every exchange is told.
@@ -68,17 +71,23 @@ enum Length {
 #[derive(Debug)]
 pub(super) struct Wire {
     stream: Stream,
+    /// Readable when the back-end has something to say by itself.
+    ears: Epoll,
     name: String,
     timeout: Duration,
     acknowledged: bool,
+    /// Where the back-end asks us, if it may.
+    channel: Option<Channel>,
     /// Why the connection was given up: the first cause, which later calls repeat.
     dead: Option<String>,
 }
 
 impl Wire {
     /// A new connection; `name` says in the log which one it is.
-    pub(super) fn new(stream: Stream, name: String, timeout: Duration) -> Self {
-        Self { stream, name, timeout: timeout.min(LONGEST), acknowledged: false, dead: None }
+    pub(super) fn new(stream: Stream, name: String, timeout: Duration) -> Result<Self> {
+        let (ears, timeout) = (Epoll::new()?, timeout.min(LONGEST));
+        ears.add(stream.as_fd(), Until::Readable)?;
+        Ok(Self { stream, ears, name, timeout, acknowledged: false, channel: None, dead: None })
     }
 
     /// From now on the back-end acknowledges each message that we [`tell`](Self::tell).
@@ -86,12 +95,45 @@ impl Wire {
         self.acknowledged = true;
     }
 
+    /// What is readable when the back-end has something to say by itself.
+    pub(super) fn ears(&self) -> &Epoll {
+        &self.ears
+    }
+
+    /// From now on the back-end may have requests of its own.
+    pub(super) fn open_channel(&mut self, channel: Channel) -> Result<()> {
+        self.ears.add(channel.as_fd(), Until::Readable)?;
+        self.channel = Some(channel);
+        Ok(())
+    }
+
+    /// The back-end has no requests any more.
+    pub(super) fn close_channel(&mut self) {
+        if let Some(channel) = self.channel.take() {
+            self.ears.remove(channel.as_fd());
+        }
+    }
+
+    /// Where the back-end asks us.
+    pub(super) fn channel(&mut self) -> Option<&mut Channel> {
+        self.channel.as_mut()
+    }
+
+    /// Takes and answers what the back-end has asked.
+    pub(super) fn serve_channel(&mut self) {
+        let Some(channel) = &mut self.channel else { return };
+        if let Err(e) = channel.serve() {
+            log::warn!("{}: the back-end's requests are heard no more: {e}", self.name);
+            self.close_channel();
+        }
+    }
+
     /// The name given to the connection.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
 
-    /// The socket, to be watched.
+    /// The socket.
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
     }
@@ -186,6 +228,7 @@ impl Wire {
         self.begin(message)?;
         let deadline = Deadline::after(self.timeout);
         self.send(message, flags, deadline)?;
+        self.await_answer(deadline);
         // Whatever descriptors come are owned here, and so closed on every way out.
         let mut fds = Vec::new();
         let mut header = Header::default();
@@ -199,6 +242,17 @@ impl Wire {
             return Err(self.nonsense(message, format_args!("{} file descriptors came with it, unasked", fds.len())));
         }
         Ok(size)
+    }
+
+    /// Waits until an answer begins to come, and meanwhile answers ourselves: the back-end may need that before it can.
+    fn await_answer(&mut self, deadline: Deadline) {
+        while let Some(channel) = self.channel.as_ref().filter(|_| !deadline.left().is_zero()) {
+            match wait_any(&[self.stream.as_fd(), channel.as_fd()], Some(deadline.left()))[..] {
+                [Ready::No, Ready::No] => {}
+                [Ready::No, _] => self.serve_channel(),
+                _ => return,
+            }
+        }
     }
 
     fn begin(&self, message: &Message<'_>) -> Result<()> {
