@@ -3,7 +3,7 @@
 # says what is missing and how to get it.
 set -eu
 
-missing=
+missing= qemu=
 need() { # command-or-check package
     if ! sh -c "$1" >/dev/null 2>&1; then missing="$missing $2"; fi
 }
@@ -18,15 +18,27 @@ need 'pkg-config --exists libdpdk' libdpdk-dev
 need 'pkg-config --exists wireshark' 'libwireshark-dev libglib2.0-dev'
 need 'command -v valgrind' valgrind
 need 'test -x /usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk' openvswitch-switch-dpdk
+# Virtual machines with Debian's kernel: what starts them, and what their kernel is made ready with.
+if [ "$(uname -m)" = x86_64 ]; then
+    need 'command -v busybox' busybox-static
+    need 'command -v cpio' cpio
+    need 'command -v depmod' kmod
+    need 'command -v xz' xz-utils
+    need 'command -v zstd' zstd
+    need 'command -v python3' python3
+    need 'command -v vdpa' iproute2
+    command -v qemu-system-x86_64 >/dev/null 2>&1 || qemu=' qemu-system-x86'
+fi
 
-[ -n "$missing" ] || exit 0
+[ -n "$missing$qemu" ] || exit 0
 command="apt-get install -y --no-install-recommends$missing"
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-    echo "prepare: $command"
+    echo "prepare: $command$qemu"
     apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive $command >/dev/null
+    [ -z "$missing" ] || DEBIAN_FRONTEND=noninteractive $command >/dev/null
+    [ -z "$qemu" ] || "$(dirname "$0")/../tests/vm/qemu/install.sh"
 else
-    echo "prepare: missing for the tests:$missing" >&2
-    echo "prepare: run as root: $command" >&2
+    echo "prepare: missing for the tests:$missing$qemu" >&2
+    echo "prepare: run as root: $command$qemu" >&2
     exit 1
 fi
