@@ -1,12 +1,14 @@
-//! Queues in use over time: small pools, sleeping receivers, what is left at a stop.
+//! Queues in use over time: small pools, sleeping receivers, what is left at a stop, stops in the middle of bursts.
 
 use std::mem::MaybeUninit;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 
 use vuser::buf::MbufRef;
 use vuser::buf::pool::{Pool, PoolConfig};
-use vuser::dev::{Config, Device, SourceSetup};
+use vuser::dev::{Config, Device, Side, SourceSetup};
 
 fn device(devargs: &str, buffers: u32) -> (Device, Arc<Pool>) {
     let pool = Pool::new(PoolConfig { count: buffers, huge: false, ..PoolConfig::default() }).unwrap();
@@ -82,4 +84,54 @@ fn frames_that_nobody_received_before_a_stop_are_counted() {
     let stats = device.port(0).unwrap().stats();
     assert_eq!((stats.packets, stats.lost), (0, 64));
     assert_eq!(pool.available(), 200);
+}
+
+#[test]
+fn a_device_starts_and_stops_while_its_queues_are_in_use() {
+    for packed in [0, 1] {
+        let (mut device, pool) = device(&format!("path=loopback,mode=echo,packed_vq={packed}"), 1024);
+        let (rx, tx) = (device.port(0).unwrap().clone(), device.port(1).unwrap().clone());
+        let (done, frames) = (AtomicBool::new(false), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Relaxed) {
+                    let mut out = [MaybeUninit::uninit(); 32];
+                    let mut fresh = [None; 8];
+                    pool.try_get_bulk(&mut fresh);
+                    fresh.iter().flatten().for_each(|m| {
+                        m.set_data_len(60);
+                        m.set_pkt_len(60);
+                    });
+                    // SAFETY: this thread is the only one that uses the queues; what is sent is its own.
+                    unsafe {
+                        let got = rx.rx_burst(&mut out);
+                        frames.fetch_add(got as u64, Relaxed);
+                        let fresh = fresh.iter().flatten().copied();
+                        let packets: Vec<_> = out[..got].iter().map(|m| m.assume_init()).chain(fresh).collect();
+                        let sent = tx.tx_burst(&packets);
+                        packets[sent..].iter().for_each(|m| Pool::free(*m));
+                        if got == 0 {
+                            rx.wait(Duration::from_millis(1));
+                        }
+                    }
+                }
+            });
+            for round in 0..200 {
+                let (before, end) = (frames.load(Relaxed), Instant::now() + Duration::from_secs(10));
+                while frames.load(Relaxed) == before {
+                    assert!(Instant::now() < end, "packed_vq={packed}, round {round}: no frame comes any more");
+                    std::thread::yield_now();
+                }
+                device.run_queue(Side::Tx, 0, false).unwrap();
+                device.run_queue(Side::Rx, 0, false).unwrap();
+                device.run_queue(Side::Rx, 0, true).unwrap();
+                device.run_queue(Side::Tx, 0, true).unwrap();
+                device.stop().unwrap();
+                device.start().unwrap();
+            }
+            done.store(true, Relaxed);
+        });
+        device.stop().unwrap();
+        assert_eq!(pool.available(), 1024, "packed_vq={packed}");
+    }
 }

@@ -3,7 +3,7 @@
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering, fence};
+use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -43,8 +43,6 @@ pub struct Port {
     state: AtomicU8,
     /// Descriptors.
     size: AtomicU16,
-    /// Somebody may be asleep until the device calls.
-    armed: AtomicBool,
     /// Whoever pauses the queue has it.
     turn: Mutex<()>,
 }
@@ -92,11 +90,7 @@ impl Paused<'_> {
 
 impl Drop for Paused<'_> {
     fn drop(&mut self) {
-        self.shut = None;
-        // [nap] the queue is open before the look at whether somebody sleeps; pairs with the fence in `set_calls`. Whoever
-        // asked for a call while the queue was paused was not heard, and whoever asked before may have been forgotten.
-        fence(Ordering::SeqCst);
-        if self.port.armed.load(Ordering::Relaxed) {
+        if self.shut.take().is_some_and(Shut::open) {
             self.port.call.ring();
         }
     }
@@ -114,7 +108,6 @@ impl Port {
             zero: Mutex::default(),
             state: AtomicU8::new(IDLE),
             size: AtomicU16::new(0),
-            armed: AtomicBool::new(false),
             turn: Mutex::default(),
         }))
     }
@@ -222,11 +215,9 @@ impl Port {
     /// # Safety
     /// The law of queues.
     pub unsafe fn set_calls(&self, on: bool) -> bool {
-        self.armed.store(on, Ordering::Relaxed);
+        // Whoever sleeps through a pause is woken after it.
+        self.turnstile.nap(on);
         if on {
-            // [nap] we may sleep soon, before the look at whether the queue is paused; pairs with the fence at the end of a
-            // pause, after which we are woken.
-            fence(Ordering::SeqCst);
             self.call.take();
         }
         let Some(_inside) = self.turnstile.enter() else { return false };

@@ -4,13 +4,13 @@
 //! running a thread of this process, wherever that thread is. Together they order what a full fence on each side would.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{compiler_fence, fence};
+use std::sync::atomic::compiler_fence;
 
 use nix::errno::Errno;
 
 use crate::error::Error;
 
-pub use std::sync::atomic::{AtomicBool, Ordering};
+pub use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use Ordering::SeqCst;
 
