@@ -1,43 +1,50 @@
 //! What anybody may ask of a device at any time, without waiting for its control calls to end.
 
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
+use super::dial::Hook;
+use super::events::Events;
 use crate::error::Result;
 use crate::mem::map::MemoryMap;
 use crate::mem::reach::MapCell;
-use crate::sys::socket::Stream;
 
-/// A device as it was left by its last control call.
+/// A device as it was left by its last control call, or by what has happened since.
 #[derive(Debug)]
 pub struct Live {
-    /// A handle of our own of the control channel, so that it can be looked at as long as this lives.
-    control: Stream,
     up: AtomicBool,
     map: RwLock<Arc<MapCell>>,
+    /// What has happened.
+    pub events: Events,
+    /// The connection on which the device waits for an answer.
+    pub hook: Hook,
+    /// Back-ends that came after another.
+    pub(super) reconnects: AtomicU64,
+    /// Back-ends that were sent away, because they do not suit or because there was one.
+    pub(super) refused: AtomicU64,
 }
 
 impl Live {
-    pub(super) fn new(control: BorrowedFd<'_>) -> Result<Self> {
-        let map = RwLock::new(Arc::new(MapCell::new(&MemoryMap::default())));
-        Ok(Self { control: Stream::share(control)?, up: AtomicBool::new(false), map })
+    pub(super) fn new() -> Result<Self> {
+        Ok(Self {
+            up: AtomicBool::new(false),
+            map: RwLock::new(Arc::new(MapCell::new(&MemoryMap::default()))),
+            events: Events::new()?,
+            hook: Hook::default(),
+            reconnects: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        })
     }
 
     /// Whether frames can come and go, as far as is known without asking the device.
     pub fn link(&self) -> bool {
-        self.up.load(Ordering::Acquire) && !self.control.is_closed()
+        self.up.load(Ordering::Acquire)
     }
 
     pub(super) fn set_up(&self, up: bool) {
         self.up.store(up, Ordering::Release);
-    }
-
-    /// The control channel, to be watched.
-    pub fn control(&self) -> BorrowedFd<'_> {
-        self.control.as_fd()
     }
 
     /// Whether the device was told of all of these bytes, or will be at its next start.

@@ -32,7 +32,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crate::error::Result;
-use crate::sys::socket::{Listener, Stream};
+use crate::sys::listener::Listener;
+use crate::sys::socket::Stream;
 
 /// A running device. Dropping it ends its thread and, with it, the session.
 #[derive(Debug)]

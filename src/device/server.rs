@@ -14,8 +14,9 @@ use super::queue::Queue;
 use super::session::Session;
 use crate::error::Result;
 use crate::sys::eventfd::Bell;
+use crate::sys::listener::Listener;
 use crate::sys::poll::{Ready, is_readable, wait_any};
-use crate::sys::socket::{Listener, Stream};
+use crate::sys::socket::Stream;
 
 /// Turns of the loop between looks at the socket, under load.
 const TURNS: u32 = 32;

@@ -3,10 +3,12 @@
 pub mod asymmetric;
 pub mod epoll;
 pub mod eventfd;
+pub mod listener;
 pub mod poll;
 pub mod shm;
 pub mod socket;
 pub mod thread;
+pub mod timer;
 pub mod turnstile;
 pub mod vdpa;
 pub mod vhost;

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, accept4, bind,
-    connect, getsockopt, listen, recvmsg, sendmsg, socket, socketpair, sockopt,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, connect, getsockopt,
+    recvmsg, sendmsg, socket, socketpair, sockopt,
 };
 
 use crate::error::{Error, Result};
@@ -37,7 +37,7 @@ impl Deadline {
     }
 }
 
-fn wait(fd: BorrowedFd<'_>, events: PollFlags, deadline: Deadline) -> std::result::Result<(), Errno> {
+pub(super) fn wait(fd: BorrowedFd<'_>, events: PollFlags, deadline: Deadline) -> std::result::Result<(), Errno> {
     loop {
         let left = deadline.left();
         // Rounded up, so that the last poll is not a busy loop; a deadline that is over is worth one look.
@@ -65,7 +65,7 @@ pub enum Look {
 /// One end of a connected stream socket.
 #[derive(Debug)]
 pub struct Stream {
-    fd: OwnedFd,
+    pub(super) fd: OwnedFd,
 }
 
 impl Stream {
@@ -179,6 +179,12 @@ impl Stream {
         let _ = nix::sys::socket::shutdown(self.fd.as_raw_fd(), nix::sys::socket::Shutdown::Write);
     }
 
+    /// Ends the connection in both directions, for all who have a handle of it: whoever waits for the other side has an
+    /// answer at once.
+    pub fn cut(&self) {
+        let _ = nix::sys::socket::shutdown(self.fd.as_raw_fd(), nix::sys::socket::Shutdown::Both);
+    }
+
     /// Waits until the other side has closed its end; false when the time is over.
     pub fn wait_closed(&self, at_most: Duration) -> bool {
         let end = Instant::now() + at_most;
@@ -219,63 +225,7 @@ impl AsFd for Stream {
     }
 }
 
-/// A listening socket; its file is removed when it is dropped.
-#[derive(Debug)]
-pub struct Listener {
-    fd: OwnedFd,
-    path: std::path::PathBuf,
-}
-
-impl Listener {
-    /// Listens at a path. A socket file there that nobody listens on any more is replaced.
-    pub fn bind(path: &Path) -> Result<Self> {
-        let address = address(path)?;
-        let failed = |e: Errno| Error::sys(e, format!("cannot listen on {}", path.display()));
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None).map_err(failed)?;
-        match bind(fd.as_raw_fd(), &address) {
-            Err(Errno::EADDRINUSE) if is_stale(path) => {
-                std::fs::remove_file(path).map_err(|e| failed(Errno::try_from(e).unwrap_or(Errno::EIO)))?;
-                bind(fd.as_raw_fd(), &address).map_err(failed)?;
-            }
-            result => result.map_err(failed)?,
-        }
-        let listener = Self { fd, path: path.to_owned() };
-        listen(&listener.fd, Backlog::new(1).unwrap_or(Backlog::MAXCONN)).map_err(failed)?;
-        Ok(listener)
-    }
-
-    /// Waits for a peer; `None` when the time is over.
-    pub fn accept(&self, at_most: Duration) -> Result<Option<Stream>> {
-        let failed = |e: Errno| Error::sys(e, format!("cannot accept on {}", self.path.display()));
-        match wait(self.fd.as_fd(), PollFlags::POLLIN, Deadline::after(at_most)) {
-            Err(Errno::ETIMEDOUT) => return Ok(None),
-            result => result.map_err(failed)?,
-        }
-        match accept4(self.fd.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
-            // SAFETY: the kernel has just made this descriptor for us.
-            Ok(fd) => Ok(Some(Stream { fd: unsafe { OwnedFd::from_raw_fd(fd) } })),
-            Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNABORTED) => Ok(None),
-            Err(e) => Err(failed(e)),
-        }
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
-/// Whether the file at `path` is a socket that refuses connections.
-fn is_stale(path: &Path) -> bool {
-    let is_socket =
-        std::fs::symlink_metadata(path).is_ok_and(|m| std::os::unix::fs::FileTypeExt::is_socket(&m.file_type()));
-    is_socket
-        && matches!(Stream::connect(path, Deadline::after(Duration::ZERO)), Err(e) if e.errno() == Errno::ECONNREFUSED)
-}
-
-fn address(path: &Path) -> Result<UnixAddr> {
+pub(super) fn address(path: &Path) -> Result<UnixAddr> {
     let len = path.as_os_str().as_bytes().len();
     if len > MAX_PATH {
         let message = format!("path of the socket has {len} bytes; a Unix socket takes {MAX_PATH} at most");
@@ -340,21 +290,5 @@ mod tests {
         let error = Stream::connect(Path::new(&path), soon()).unwrap_err();
         assert_eq!(error.errno(), Errno::ENAMETOOLONG);
         assert_eq!(Stream::connect(Path::new("/nonexistent/s"), soon()).unwrap_err().errno(), Errno::ENOENT);
-    }
-
-    #[test]
-    fn a_stale_socket_file_is_replaced_and_a_live_one_is_not() {
-        let path = std::env::temp_dir().join(format!("vuser-listen-{}", std::process::id()));
-        let first = Listener::bind(&path).unwrap();
-        assert_eq!(Listener::bind(&path).unwrap_err().errno(), Errno::EADDRINUSE);
-        drop(first);
-        // The standard library's listener leaves its file behind, as a crash would.
-        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let again = Listener::bind(&path).unwrap();
-        assert!(again.accept(Duration::from_millis(1)).unwrap().is_none());
-        let client = Stream::connect(&path, soon()).unwrap();
-        assert!(again.accept(Duration::from_millis(100)).unwrap().is_some());
-        drop((client, again));
-        assert!(!path.exists());
     }
 }

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use vuser::sys::socket::{Deadline, Listener, Stream};
+use vuser::sys::listener::Listener;
+use vuser::sys::socket::{Deadline, Stream};
 
 /// Counting descriptors needs the process for itself: whoever counts holds this for writing, all others for reading.
 pub static PROCESS: RwLock<()> = RwLock::new(());

@@ -1,0 +1,309 @@
+//! A back-end comes, and goes.
+//!
+//! ```text
+//!                 start                          the back-end goes
+//!   attached  ------------>  attached, running  ------------------>  detached, started   bursts send nothing,
+//!   stopped   <------------  link up                                 link down           receive what had come
+//!                 stop                         <------------------
+//!      ^  |                                   another one comes: what
+//!      |  | goes                              was lent is carried over       | stop
+//!      |  v                                                                  v
+//!   detached  <--------------------------------------------------------------+
+//!   stopped       (start leads to "detached, started" from here)
+//! ```
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use super::dial::{Candidate, Errand, Missed};
+use super::events::{Event, Kind};
+use super::queues::{Side, running};
+use super::start::LET_GO;
+use super::{Device, Offloads, negotiate};
+use crate::backend::Notice;
+use crate::error::{Error, Result};
+use crate::spec::net::NetConfig;
+use crate::spec::virtio::{Features, Status};
+use crate::sys::socket::Stream;
+
+impl Device {
+    /// Sees to all that has happened. Each exchange with a back-end takes the configured time at most.
+    pub fn process(&mut self) {
+        while let Some(errand) = self.look() {
+            let outcome = errand.run(&self.live.hook);
+            self.finish(outcome);
+        }
+    }
+
+    /// Looks at what has happened, without waiting for anybody but a back-end that comes back; what is to be done next,
+    /// if something is. Whoever does it [`finish`](Self::finish)es it.
+    pub fn look(&mut self) -> Option<Errand> {
+        let before = self.live.link();
+        self.link.looked();
+        self.hear();
+        self.let_go();
+        self.tell_link(before);
+        self.next_errand()
+    }
+
+    /// An errand has ended.
+    pub fn finish(&mut self, outcome: std::result::Result<Candidate, Missed>) {
+        let (before, again) = (self.live.link(), self.link.number > 0);
+        let result = outcome.and_then(|candidate| self.attach(candidate).map_err(Missed::Failed));
+        self.live.hook.release();
+        self.link.errand = false;
+        match result {
+            Ok(()) if again => {
+                self.live.reconnects.fetch_add(1, Ordering::Relaxed);
+                self.live.events.tell(Kind::Reconnected, self.describe());
+            }
+            Ok(()) => {}
+            Err(Missed::Absent(e)) => log::debug!("{e}"),
+            Err(Missed::Failed(e)) => self.refuse(&e),
+        }
+        match &self.backend {
+            Some(_) => self.link.is_good(),
+            None => self.try_later(),
+        }
+        self.tell_link(before);
+    }
+
+    /// Whether the back-end has gone, and nobody has looked after that yet.
+    pub fn is_forsaken(&self) -> bool {
+        self.backend.as_ref().is_some_and(|backend| !backend.is_alive())
+    }
+
+    /// Takes a back-end, if it suits. A started device goes on with it.
+    pub(super) fn attach(&mut self, candidate: Candidate) -> Result<()> {
+        let features = self.suits(&candidate)?;
+        let Candidate { backend, loopback, offered, max_pairs, space } = candidate;
+        let first = self.link.number == 0;
+        self.link.attach(&*backend)?;
+        self.backend = Some(backend);
+        if loopback.is_some() {
+            self.loopback = loopback;
+        }
+        (self.offered, self.features, self.max_pairs) = (offered, features, max_pairs);
+        self.status = Status::ACKNOWLEDGE | Status::DRIVER;
+        self.note_space(space, first);
+        log::info!("{}: offers {offered:?}, agreed {features:?}", self.describe());
+        if self.started {
+            self.come_back().inspect_err(|e| self.detach(e))?;
+        }
+        Ok(())
+    }
+
+    /// The features to be used with a back-end, or why it can't be used.
+    fn suits(&self, candidate: &Candidate) -> Result<Features> {
+        let (asked, has) = (if self.started { self.pairs } else { self.config.queues }, candidate.max_pairs);
+        if asked > has {
+            let message = format!("queues={asked}: the back-end has {has} queue pair(s); give queues={has} or less");
+            return Err(Error::new(Errno::ENOTSUP, message));
+        }
+        let mut wish = self.chosen;
+        if self.started {
+            // What comes in frames, and what may go out in them, is what it was when the application started.
+            wish = negotiate::without_offloads(wish) | self.promised;
+        }
+        let features = negotiate::agree(wish, candidate.offered);
+        self.check_layout(features)?;
+        let sent = Offloads::CSUM | Offloads::TSO | Offloads::USO;
+        let missing = (negotiate::in_use(self.promised) & sent) - negotiate::in_use(features);
+        if self.started && !missing.is_empty() {
+            let names = missing.iter_names().map(|(name, _)| name.to_lowercase()).collect::<Vec<_>>().join(", ");
+            let message = format!(
+                "the back-end does not offer what packets under way may need: {names}; stop the device and start it to go \
+                 on without"
+            );
+            return Err(Error::new(Errno::ENOTSUP, message));
+        }
+        Ok(features)
+    }
+
+    /// MAC and MTU, from the configuration space where the back-end has one. The address is the first back-end's.
+    pub(super) fn note_space(&mut self, space: Option<NetConfig>, first: bool) {
+        let Some(space) = space else { return };
+        let before = (self.mac, self.mtu);
+        if first && self.config.mac.is_none() && self.offered.contains(Features::MAC) && space.mac != [0; 6] {
+            self.mac = space.mac;
+        }
+        if self.offered.contains(Features::MTU) && space.mtu >= 68 {
+            self.mtu = space.mtu;
+        }
+        let is_new = !first || self.config.server;
+        if is_new && before != (self.mac, self.mtu) {
+            self.live.events.tell(Kind::Config, format!("MTU {}", self.mtu));
+        }
+    }
+
+    /// The rings of a started device are made anew for the back-end that it has now.
+    fn come_back(&mut self) -> Result<()> {
+        self.salvage()?;
+        self.bring_up()?;
+        log::info!("{}: the device goes on", self.describe());
+        Ok(())
+    }
+
+    /// Takes out of the old rings what the last back-end had not done, to be carried over.
+    fn salvage(&mut self) -> Result<()> {
+        let Some(rings) = self.rings.take() else { return Ok(()) };
+        let lingers = self.link.lingers(self.carried_from);
+        let indices: Vec<_> = running(&self.queues, self.pairs).map(|(index, _)| usize::from(index)).collect();
+        for index in indices {
+            let Some(Some(queue)) = self.queues.get_mut(index) else { continue };
+            let engine = queue.port.pause()?.take();
+            if lingers {
+                self.parked.push(super::Parked { engine, _rings: rings.clone(), number: self.carried_from });
+            } else if queue.carried.is_some() {
+                // Nothing was put into these rings yet.
+                engine.reclaim();
+            } else {
+                queue.carried = engine.salvage();
+            }
+        }
+        Ok(())
+    }
+
+    /// The back-end is no longer used: it has gone, or it does not do what it should.
+    pub(super) fn detach(&mut self, why: &Error) {
+        let Some(backend) = self.backend.take() else { return };
+        log::warn!("{}: {why}", backend.describe());
+        self.link.reason = why.to_string();
+        (self.running, self.status) = (false, Status::empty());
+        for (index, queue) in (0..).zip(self.queues.iter_mut()) {
+            let Some(queue) = queue else { continue };
+            queue.on = false;
+            // What nobody takes shall not be offered; what had come is still to be had.
+            if Side::of(index) == Side::Tx
+                && let Err(e) = queue.halt()
+            {
+                log::warn!("transmit queue {}: {e}", index / 2);
+            }
+        }
+        backend.hang_up();
+        let gone = backend.wait_gone(LET_GO);
+        self.link.detach(backend, gone);
+        self.carried_from = self.link.number;
+        self.note_link();
+    }
+
+    fn hear(&mut self) {
+        let notices = self.backend.as_mut().map(|backend| backend.hear()).unwrap_or_default();
+        for notice in notices {
+            match notice {
+                Notice::Gone(why) => {
+                    self.detach(&why);
+                    self.try_later();
+                }
+                Notice::ConfigChanged => self.config_changed(),
+                Notice::RingError(index) => {
+                    let text = format!("the back-end cannot go on with ring {index}");
+                    self.live.events.push(Event { kind: Kind::QueueError, number: index.into(), text });
+                }
+                Notice::NeedsReset => self.live.events.tell(Kind::NeedsReset, "the device asks to be reset"),
+                Notice::Doorbell(_) => {}
+            }
+        }
+    }
+
+    /// The configuration space is another.
+    fn config_changed(&mut self) {
+        let offered = self.offered;
+        let space = self.backend.as_mut().map(|backend| super::dial::read_space(&mut **backend, offered));
+        match space {
+            Some(Ok(space)) => {
+                self.note_space(space, false);
+                self.look_at_link();
+            }
+            Some(Err(e)) => log::warn!("the configuration space has changed and cannot be read: {e}"),
+            None => {}
+        }
+    }
+
+    /// Buffers come back from back-ends that have let go at last.
+    fn let_go(&mut self) {
+        self.link.let_go();
+        let current = self.backend.as_ref().map(|_| self.link.number);
+        for at in (0..self.parked.len()).rev() {
+            let number = self.parked.get(at).map_or(0, |p| p.number);
+            if current != Some(number) && !self.link.lingers(number) {
+                self.parked.swap_remove(at).engine.reclaim();
+            }
+        }
+    }
+
+    fn next_errand(&mut self) -> Option<Errand> {
+        if self.link.errand {
+            return None;
+        }
+        let due = self.link.is_due();
+        if self.link.listener().is_some() {
+            while let Some(stream) = self.link.accept() {
+                if self.backend.is_none() && (self.link.number == 0 || self.config.reconnect) {
+                    self.link.errand = true;
+                    return Some(Errand::Greet(stream, Arc::new(self.config.clone())));
+                }
+                self.turn_away(stream);
+            }
+            return None;
+        }
+        if self.backend.is_some() || !due || !self.config.reconnect {
+            return None;
+        }
+        self.link.errand = true;
+        Some(Errand::Dial(Arc::new(self.config.clone())))
+    }
+
+    /// There can be one back-end only.
+    fn turn_away(&self, stream: Stream) {
+        drop(stream);
+        let why = match self.backend {
+            Some(_) => "there is one already",
+            None => "the first one has gone, and reconnect=0",
+        };
+        self.live.refused.fetch_add(1, Ordering::Relaxed);
+        self.live.events.tell(Kind::Refused, format!("another back-end has come and was sent away: {why}"));
+    }
+
+    fn refuse(&mut self, why: &Error) {
+        self.link.reason = why.to_string();
+        self.live.refused.fetch_add(1, Ordering::Relaxed);
+        self.live.events.tell(Kind::Refused, why.to_string());
+    }
+
+    fn try_later(&mut self) {
+        if self.config.reconnect && self.link.listener().is_none() {
+            self.link.try_later();
+        }
+    }
+
+    fn tell_link(&self, before: bool) {
+        match (before, self.live.link()) {
+            (false, true) => self.live.events.tell(Kind::LinkUp, ""),
+            (true, false) => self.live.events.tell(Kind::LinkDown, self.link.reason.clone()),
+            _ => {}
+        }
+    }
+
+    /// With server=1: waits for the first back-end, if that was asked for.
+    pub(super) fn wait_for_first(&mut self) -> Result<()> {
+        let wait = Duration::from_millis(self.config.server_wait_ms.into());
+        let end = std::time::Instant::now() + wait;
+        while self.backend.is_none() && !wait.is_zero() {
+            let left = end.saturating_duration_since(std::time::Instant::now());
+            let Some(listener) = self.link.listener() else { break };
+            let Some(stream) = listener.accept(left)? else {
+                let (path, ms) = (self.config.path.display(), self.config.server_wait_ms);
+                let sentence = format!("no back-end came to {path} within {ms} ms: {}", self.link.reason);
+                return Err(Error::new(Errno::ETIMEDOUT, sentence));
+            };
+            let config = Arc::new(self.config.clone());
+            let outcome = Errand::Greet(stream, config).run(&self.live.hook);
+            self.finish(outcome);
+        }
+        Ok(())
+    }
+}
