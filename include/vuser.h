@@ -73,6 +73,34 @@
 // Device status: it was given up.
 #define VUSER_STATUS_FAILED 128
 
+// Event: frames can come and go.
+#define VUSER_EVENT_LINK_UP 1
+
+// Event: frames can't come and go any more; the text says why.
+#define VUSER_EVENT_LINK_DOWN 2
+
+// Event: the back-end has gone and come back, or another has come in its place; the text says which.
+#define VUSER_EVENT_RECONNECTED 3
+
+// Event: a back-end was sent away; the text says why.
+#define VUSER_EVENT_REFUSED 4
+
+// Event: the configuration of the device is another: MAC, MTU, speed; see vuser_dev_get_info.
+#define VUSER_EVENT_CONFIG 5
+
+// Event: the back-end has found a ring that it can't go on with: `number` is 2 x pair for receive, 2 x pair + 1 for
+// transmit.
+#define VUSER_EVENT_QUEUE_ERROR 6
+
+// Event: the device can go on only after a reset.
+#define VUSER_EVENT_NEEDS_RESET 7
+
+// Event: the device asks that its address be announced to the network.
+#define VUSER_EVENT_ANNOUNCE 8
+
+// Event: events were lost, because nobody took them: `number` of them.
+#define VUSER_EVENT_LOST 9
+
 // Received: a VLAN tag is in vlan_tci.
 #define VUSER_MBUF_F_RX_VLAN (UINT64_C(1) << 0)
 
@@ -258,6 +286,26 @@ struct vuser_dev_info {
     uint64_t offload_capa;
     // Queue pairs that are used, of queue_pairs: by the running device or from the next start on.
     uint16_t queue_pairs_used;
+    // Whether a back-end is there.
+    uint8_t attached;
+    // Back-ends that came after another and were taken.
+    uint64_t reconnects;
+    // Back-ends that were sent away: they did not suit, or there was one already.
+    uint64_t refused;
+};
+
+// What has happened to a device without being asked for.
+struct vuser_event {
+    // sizeof(struct vuser_event), to be set by the caller.
+    size_t size;
+    // What has happened, VUSER_EVENT_*.
+    uint32_t kind;
+    // Zero.
+    uint32_t reserved;
+    // A ring or how many, as the kind says; else 0.
+    uint64_t number;
+    // A sentence, may be empty.
+    char text[256];
 };
 
 // A packet buffer's descriptor, laid out as DPDK's `struct rte_mbuf`; 128 bytes, aligned to 64.
@@ -459,8 +507,17 @@ int vuser_config_parse(struct vuser_config *config,
 // Makes a device: connects to the back-end, asks what it offers, and agrees on features as far as that goes without
 // starting. *dev is the device, to be given up by vuser_dev_uninit.
 //
+// With server=1 it listens in place of connecting, and returns at once, or, with server_wait_ms, when the first
+// back-end has come. Until then the device counts on one that can do all that the configuration asks for.
+//
+// A back-end that goes is looked for again (with server=1: may come again), unless reconnect=0. The device that was
+// started goes on with it: what had come and was not received yet is received, buffers that were posted are posted again,
+// and packets that the last one did not mark used are sent again, or dropped, as resend says. Meanwhile nothing is sent:
+// vuser_tx_burst takes 0 packets. vuser_dev_process tells of all that.
+//
 // -EINVAL: the configuration can't be; -ENOENT, -ECONNREFUSED, -EACCES: no back-end there; -ENOTSUP: it can't do what
-// is wanted; -ETIMEDOUT: it doesn't answer; -EPROTO: it answers nonsense.
+// is wanted; -ETIMEDOUT: it doesn't answer, or none came; -EPROTO: it answers nonsense; -EADDRINUSE: somebody listens at
+// that path, or there is a file that is no socket.
 int vuser_dev_init(const struct vuser_config *config,
                    struct vuser_dev **dev);
 
@@ -497,8 +554,9 @@ uint8_t vuser_dev_get_status(const struct vuser_dev *dev);
 
 // Starts the device: features, memory and rings are told to the back-end, and receive buffers are offered. At least one
 // queue must have been set up; of the pairs that are used, a queue that was not is a ring that the back-end knows and
-// that stays empty. On an error the device is stopped, as before. -E2BIG: the memory has more regions than the back-end
-// takes.
+// that stays empty. Without a back-end the link is down, and all this is done when one comes. On an error the device is
+// stopped, as before. -E2BIG: the memory has more regions than the back-end takes; -ENOTCONN: the back-end has gone, and
+// with reconnect=0 it is not looked for.
 int vuser_dev_start(struct vuser_dev *dev);
 
 // Stops the device; all buffers come back to where they came from. Queues may be in use meanwhile: their bursts return 0
@@ -522,10 +580,6 @@ int vuser_dev_set_link(struct vuser_dev *dev,
 // when it was last asked (at the start, by vuser_dev_get_info) that its link is down; else 0. Waits for nobody, not even
 // for another control call.
 int vuser_dev_link(const struct vuser_dev *dev);
-
-// The descriptor of the control channel, to be watched for reading: readable means that the back-end has gone or has
-// something to say; then ask vuser_dev_link. It stays the library's, and must not be read from.
-int vuser_dev_fd(const struct vuser_dev *dev);
 
 // Starts a receive queue that was stopped. While the device is stopped: the queue shall run from the next start on,
 // which is so for a queue that has just been set up.
@@ -573,6 +627,20 @@ int vuser_mem_unregister(struct vuser_dev *dev,
 int vuser_mem_contains(const struct vuser_dev *dev,
                        const void *addr,
                        size_t len);
+
+// A descriptor that is readable when vuser_dev_process has something to do or to tell. It stays the library's, and must
+// not be read from; it is the same as long as the device lives.
+int vuser_dev_fd(const struct vuser_dev *dev);
+
+// Hands out what has happened, the oldest first: how many events were written, n at most, to `events`, of which the first
+// has its size set. n 0 and events NULL are allowed.
+//
+// With events=manual it first does what a thread of the library's does otherwise: it notices a back-end that has gone,
+// looks for it, takes one that has come, and goes on with it. It never waits for one to come; each exchange with one that
+// has come takes timeout_ms at most. It is to be called when vuser_dev_fd is readable.
+int vuser_dev_process(struct vuser_dev *dev,
+                      struct vuser_event *events,
+                      unsigned int n);
 
 // Gets an empty buffer; NULL when the pool has none.
 struct vuser_mbuf *vuser_mbuf_alloc(struct vuser_pool *pool);

@@ -1,9 +1,7 @@
-/* Interrupts: a descriptor for each receive queue, and the connection's for the state of the link.
+/* Interrupts: a descriptor for each receive queue, and one for what happens to the device.
  *
  * SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
  */
-#define _GNU_SOURCE
-#include <poll.h>
 #include <unistd.h>
 
 #include <rte_interrupts.h>
@@ -25,24 +23,21 @@ vuser_link_update(struct rte_eth_dev *eth, int wait)
     return rte_eth_linkstatus_set(eth, &link);
 }
 
-static bool
-has_hung_up(int fd)
-{
-    struct pollfd p = { .fd = fd, .events = POLLRDHUP };
-
-    return poll(&p, 1, 0) > 0 && p.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL);
-}
-
-/* The back-end has gone, or has something to say. A connection that is over stays readable: it is not watched any more. */
+/* Something has happened to the device: the back-end has gone or come, or has said something. */
 static void
 connection_event(void *arg)
 {
     struct rte_eth_dev *eth = arg;
+    struct vuser_event events[8] = { { .size = sizeof(events[0]) } };
+    int n, i;
 
+    do {
+        n = vuser_dev_process(vuser_port(eth)->dev, events, RTE_DIM(events));
+        for (i = 0; i < n; i++)
+            VUSER_LOG(INFO, "port %u: event %u: %s", eth->data->port_id, events[i].kind, events[i].text);
+    } while (n == RTE_DIM(events));
     if (vuser_link_update(eth, 0) == 0)
         rte_eth_dev_callback_process(eth, RTE_ETH_EVENT_INTR_LSC, NULL);
-    if (has_hung_up(rte_intr_fd_get(eth->intr_handle)))
-        rte_intr_callback_unregister_pending(eth->intr_handle, connection_event, eth, NULL);
 }
 
 static int

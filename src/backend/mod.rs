@@ -107,6 +107,8 @@ pub trait Backend: Send {
     /// Waits until a device that could not be stopped has let go of our memory by closing the connection; false when it
     /// has not within the time.
     fn wait_gone(&self, at_most: Duration) -> bool;
+    /// Says that nothing more will be said, where the device can hear that: so that it lets go of our memory.
+    fn hang_up(&self) {}
     /// The descriptor that is readable when the other side has gone, or has something to say.
     fn control(&self) -> BorrowedFd<'_>;
     /// Whether the other side is still there, without waiting. A call that failed may have given it up.

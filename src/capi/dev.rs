@@ -1,23 +1,19 @@
 //! `struct vuser_dev`.
 
 use std::ffi::{c_char, c_int, c_void};
-use std::os::fd::{AsRawFd, BorrowedFd};
-use std::sync::Arc;
-
-use nix::errno::Errno;
-use parking_lot::Mutex;
+use std::os::fd::BorrowedFd;
 
 use super::config::{config, offloads, vuser_config};
 use super::error::{Sized0, control, fill, get, put};
-use crate::dev::live::Live;
+use crate::dev::handle::Handle;
 use crate::dev::{Device, Side};
 use crate::error::{Error, Result};
 use crate::spec::virtio::{Features, Status};
+use nix::errno::Errno;
 
 /// A virtio-user device. Its control calls may come from any thread; they take turns.
 pub struct vuser_dev {
-    pub(super) device: Mutex<Device>,
-    live: Arc<Live>,
+    pub(super) handle: Handle,
 }
 
 /// Runs a control call of a device.
@@ -26,7 +22,7 @@ pub struct vuser_dev {
 /// The pointer is NULL or a living device.
 pub(super) unsafe fn with(name: &str, dev: *const vuser_dev, call: impl FnOnce(&mut Device) -> Result<c_int>) -> c_int {
     // SAFETY: by the conventions.
-    control(name, || call(&mut unsafe { get(dev, "dev") }?.device.lock()))
+    control(name, || unsafe { get(dev, "dev") }?.handle.with(call))
 }
 
 /// What is known of a device.
@@ -76,6 +72,12 @@ pub struct vuser_dev_info {
     pub offload_capa: u64,
     /// Queue pairs that are used, of queue_pairs: by the running device or from the next start on.
     pub queue_pairs_used: u16,
+    /// Whether a back-end is there.
+    pub attached: u8,
+    /// Back-ends that came after another and were taken.
+    pub reconnects: u64,
+    /// Back-ends that were sent away: they did not suit, or there was one already.
+    pub refused: u64,
 }
 
 // SAFETY: integers and arrays of them, `size` first.
@@ -110,16 +112,23 @@ const _: () = assert!(
 /// Makes a device: connects to the back-end, asks what it offers, and agrees on features as far as that goes without
 /// starting. *dev is the device, to be given up by vuser_dev_uninit.
 ///
+/// With server=1 it listens in place of connecting, and returns at once, or, with server_wait_ms, when the first
+/// back-end has come. Until then the device counts on one that can do all that the configuration asks for.
+///
+/// A back-end that goes is looked for again (with server=1: may come again), unless reconnect=0. The device that was
+/// started goes on with it: what had come and was not received yet is received, buffers that were posted are posted again,
+/// and packets that the last one did not mark used are sent again, or dropped, as resend says. Meanwhile nothing is sent:
+/// vuser_tx_burst takes 0 packets. vuser_dev_process tells of all that.
+///
 /// -EINVAL: the configuration can't be; -ENOENT, -ECONNREFUSED, -EACCES: no back-end there; -ENOTSUP: it can't do what
-/// is wanted; -ETIMEDOUT: it doesn't answer; -EPROTO: it answers nonsense.
+/// is wanted; -ETIMEDOUT: it doesn't answer, or none came; -EPROTO: it answers nonsense; -EADDRINUSE: somebody listens at
+/// that path, or there is a file that is no socket.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_dev_init(config: *const vuser_config, dev: *mut *mut vuser_dev) -> c_int {
     control("vuser_dev_init", || {
         // SAFETY: by the conventions.
         unsafe {
-            let device = Device::new(self::config(config)?)?;
-            let live = device.live().clone();
-            let made = Box::into_raw(Box::new(vuser_dev { device: Mutex::new(device), live }));
+            let made = Box::into_raw(Box::new(vuser_dev { handle: Handle::new(self::config(config)?)? }));
             put(dev, "dev", made).inspect_err(|_| drop(Box::from_raw(made)))
         }
         .map(|()| 0)
@@ -208,8 +217,9 @@ pub unsafe extern "C" fn vuser_dev_get_status(dev: *const vuser_dev) -> u8 {
 
 /// Starts the device: features, memory and rings are told to the back-end, and receive buffers are offered. At least one
 /// queue must have been set up; of the pairs that are used, a queue that was not is a ring that the back-end knows and
-/// that stays empty. On an error the device is stopped, as before. -E2BIG: the memory has more regions than the back-end
-/// takes.
+/// that stays empty. Without a back-end the link is down, and all this is done when one comes. On an error the device is
+/// stopped, as before. -E2BIG: the memory has more regions than the back-end takes; -ENOTCONN: the back-end has gone, and
+/// with reconnect=0 it is not looked for.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_dev_start(dev: *mut vuser_dev) -> c_int {
     // SAFETY: by the conventions.
@@ -267,6 +277,9 @@ fn describe(d: &mut Device) -> vuser_dev_info {
         offloads: info.offloads.bits(),
         offload_capa: info.offload_capa.bits(),
         queue_pairs_used: info.pairs,
+        attached: info.attached.into(),
+        reconnects: info.reconnects,
+        refused: info.refused,
     };
     text(&info.backend, &mut out.backend);
     text(info.path_name, &mut out.path);
@@ -288,15 +301,7 @@ pub unsafe extern "C" fn vuser_dev_set_link(dev: *mut vuser_dev, up: c_int) -> c
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_dev_link(dev: *const vuser_dev) -> c_int {
     // SAFETY: by the conventions.
-    control("vuser_dev_link", || Ok(unsafe { get(dev, "dev") }?.live.link().into()))
-}
-
-/// The descriptor of the control channel, to be watched for reading: readable means that the back-end has gone or has
-/// something to say; then ask vuser_dev_link. It stays the library's, and must not be read from.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn vuser_dev_fd(dev: *const vuser_dev) -> c_int {
-    // SAFETY: by the conventions.
-    control("vuser_dev_fd", || Ok(unsafe { get(dev, "dev") }?.live.control().as_raw_fd()))
+    control("vuser_dev_link", || Ok(unsafe { get(dev, "dev") }?.handle.live().link().into()))
 }
 
 unsafe fn run(name: &str, dev: *mut vuser_dev, side: Side, pair: u16, run: bool) -> c_int {
@@ -382,6 +387,6 @@ pub unsafe extern "C" fn vuser_mem_unregister(dev: *mut vuser_dev, addr: *mut c_
 pub unsafe extern "C" fn vuser_mem_contains(dev: *const vuser_dev, addr: *const c_void, len: usize) -> c_int {
     control("vuser_mem_contains", || {
         // SAFETY: by the conventions.
-        Ok(unsafe { get(dev, "dev") }?.live.covers(addr as u64, len as u64).into())
+        Ok(unsafe { get(dev, "dev") }?.handle.live().covers(addr as u64, len as u64).into())
     })
 }

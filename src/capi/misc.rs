@@ -33,9 +33,10 @@ macro_rules! sizes {
     };
 }
 
-static SIZES: [vuser_abi_entry; 9] = sizes! {
+static SIZES: [vuser_abi_entry; 10] = sizes! {
     "vuser_config": super::config::vuser_config,
     "vuser_dev_info": super::dev::vuser_dev_info,
+    "vuser_event": super::event::vuser_event,
     "vuser_mbuf": Mbuf,
     "vuser_pool_config": super::pool::vuser_pool_config,
     "vuser_mbuf_source": super::queue::vuser_mbuf_source,

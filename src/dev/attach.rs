@@ -22,7 +22,7 @@ use super::dial::{Candidate, Errand, Missed};
 use super::events::{Event, Kind};
 use super::queues::{Side, running};
 use super::start::LET_GO;
-use super::{Device, Offloads, negotiate};
+use super::{Device, Engine, Offloads, Parked, negotiate};
 use crate::backend::Notice;
 use crate::error::{Error, Result};
 use crate::spec::net::NetConfig;
@@ -64,9 +64,8 @@ impl Device {
             Err(Missed::Absent(e)) => log::debug!("{e}"),
             Err(Missed::Failed(e)) => self.refuse(&e),
         }
-        match &self.backend {
-            Some(_) => self.link.is_good(),
-            None => self.try_later(),
+        if self.backend.is_none() {
+            self.try_later();
         }
         self.tell_link(before);
     }
@@ -74,6 +73,15 @@ impl Device {
     /// Whether the back-end has gone, and nobody has looked after that yet.
     pub fn is_forsaken(&self) -> bool {
         self.backend.as_ref().is_some_and(|backend| !backend.is_alive())
+    }
+
+    /// Sees to a back-end that has gone, in case nobody has yet.
+    pub fn note_loss(&mut self) {
+        if self.is_forsaken() {
+            let before = self.live.link();
+            self.hear();
+            self.tell_link(before);
+        }
     }
 
     /// Takes a back-end, if it suits. A started device goes on with it.
@@ -148,22 +156,24 @@ impl Device {
     }
 
     /// Takes out of the old rings what the last back-end had not done, to be carried over.
-    fn salvage(&mut self) -> Result<()> {
-        let Some(rings) = self.rings.take() else { return Ok(()) };
+    pub(super) fn salvage(&mut self) -> Result<()> {
+        let Some(rings) = self.rings.clone() else { return Ok(()) };
         let lingers = self.link.lingers(self.carried_from);
         let indices: Vec<_> = running(&self.queues, self.pairs).map(|(index, _)| usize::from(index)).collect();
         for index in indices {
             let Some(Some(queue)) = self.queues.get_mut(index) else { continue };
-            let engine = queue.port.pause()?.take();
+            let engine = queue.port.pause()?.replace(Engine::Idle);
             if lingers {
-                self.parked.push(super::Parked { engine, _rings: rings.clone(), number: self.carried_from });
+                self.parked.push(Parked { engine, _rings: rings.clone(), number: self.carried_from });
             } else if queue.carried.is_some() {
                 // Nothing was put into these rings yet.
                 engine.reclaim();
             } else {
-                queue.carried = engine.salvage();
+                queue.carried = Some(engine.salvage());
             }
         }
+        // Only when no engine works on it any more.
+        self.rings = None;
         Ok(())
     }
 

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::config::{self, Config};
+use super::config::{self, Config, Way};
 use crate::backend::Backend;
 use crate::backend::vhost_user::VhostUser;
+use crate::backend::vhost_vdpa::VhostVdpa;
 use crate::device::{self, Loopback};
 use crate::error::{Error, Result};
 use crate::spec::net::NetConfig;
@@ -100,11 +101,17 @@ impl Errand {
 
 /// Looks for the device where the configuration says it is; connecting may take until the deadline.
 pub(super) fn dial(config: &Config, deadline: Deadline, hook: &Hook) -> std::result::Result<Candidate, Missed> {
-    if config.is_loopback() {
-        return built_in(config).map_err(Missed::Failed);
+    match config.way() {
+        Way::Loopback => built_in(config).map_err(Missed::Failed),
+        Way::VhostVdpa => {
+            let backend = VhostVdpa::open(&config.path, config.timeout()).map_err(Missed::Absent)?;
+            meet(Box::new(backend), None).map_err(Missed::Failed)
+        }
+        Way::VhostUser | Way::Kernel => {
+            let stream = Stream::connect(&config.path, deadline).map_err(Missed::Absent)?;
+            greet(stream, config, hook).map_err(Missed::Failed)
+        }
     }
-    let stream = Stream::connect(&config.path, deadline).map_err(Missed::Absent)?;
-    greet(stream, config, hook).map_err(Missed::Failed)
 }
 
 /// Speaks with a vhost-user back-end at the other end of a stream.

@@ -9,13 +9,13 @@ use std::thread::JoinHandle;
 use nix::errno::Errno;
 use parking_lot::Mutex;
 
+use super::Device;
 use super::config::{Config, EventMode};
 use super::events::Event;
 use super::link::Watch;
 use super::live::Live;
-use super::Device;
 use crate::error::{Error, Result};
-use crate::sys::thread::spawn_deaf;
+use crate::sys::thread::spawn;
 
 struct Shared {
     device: Mutex<Device>,
@@ -73,7 +73,7 @@ impl Handle {
                     log::error!("a bug in this library: nobody looks after the device any more");
                 }
             };
-            Some(spawn_deaf("vuser-events", run)?)
+            Some(spawn("vuser-events", run)?)
         };
         Ok(Self { shared, thread, manual, process: std::process::id() })
     }
@@ -81,6 +81,7 @@ impl Handle {
     /// Runs a control call.
     pub fn with<T>(&self, call: impl FnOnce(&mut Device) -> T) -> T {
         let mut device = self.shared.device.lock();
+        device.note_loss();
         let result = call(&mut device);
         // Nothing else would tell of a back-end that has merely stopped to answer.
         if device.is_forsaken() {

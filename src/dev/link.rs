@@ -16,6 +16,9 @@ use crate::sys::timer::Timer;
 /// Pause before the first attempt to reach a back-end that has gone; it doubles from attempt to attempt.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
+/// A back-end that stays so long is a good one: when it goes it is looked for at once.
+const GOOD: Duration = Duration::from_millis(100);
+
 /// What whoever looks after a device sleeps on. Its descriptor is readable when there is something to do.
 #[derive(Debug)]
 pub struct Watch {
@@ -66,6 +69,8 @@ pub(super) struct Link {
     watch: Arc<Watch>,
     pause: Duration,
     longest: Duration,
+    /// When the back-end came.
+    since: Instant,
     /// When the way is to be tried again.
     next: Option<Instant>,
     /// Somebody is under way to the back-end.
@@ -80,8 +85,7 @@ pub(super) struct Link {
 impl Link {
     pub(super) fn new(config: &Config) -> Result<Self> {
         let watch = Watch::new()?;
-        let listener =
-            config.server.then(|| Listener::bind_as(&config.path, config.socket_mode)).transpose()?;
+        let listener = config.server.then(|| Listener::bind_as(&config.path, config.socket_mode)).transpose()?;
         if let Some(listener) = &listener {
             watch.add(listener.as_fd())?;
         }
@@ -90,6 +94,7 @@ impl Link {
             watch: Arc::new(watch),
             pause: FIRST_PAUSE,
             longest: Duration::from_millis(config.reconnect_ms.into()),
+            since: Instant::now(),
             next: None,
             errand: false,
             number: 0,
@@ -117,20 +122,19 @@ impl Link {
             self.watch.add(fd)?;
         }
         self.number += 1;
+        self.since = Instant::now();
         self.next = None;
         self.watch.timer.clear();
         Ok(())
-    }
-
-    /// All is well with the back-end: should it go, it will be looked for at once.
-    pub(super) fn is_good(&mut self) {
-        self.pause = FIRST_PAUSE;
     }
 
     /// The back-end is no longer used; `gone` when its own side has let go, too.
     pub(super) fn detach(&mut self, backend: Box<dyn Backend>, gone: bool) {
         for fd in backend.watched() {
             self.watch.epoll.remove(fd);
+        }
+        if self.since.elapsed() > GOOD {
+            self.pause = FIRST_PAUSE;
         }
         if gone {
             return;

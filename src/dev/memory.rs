@@ -18,7 +18,7 @@ impl Device {
     pub fn register_memory(&mut self, fd: OwnedFd, offset: u64, len: u64, addr: u64) -> Result<()> {
         let piece = Region::application(fd, offset, len, addr)?;
         let mut memory = self.memory.clone();
-        let Some(told) = self.told.clone().filter(|_| self.is_started()) else {
+        let Some(told) = self.told.clone().filter(|_| self.running) else {
             memory.add(piece)?;
             self.memory = memory;
             self.note_memory();
@@ -40,7 +40,7 @@ impl Device {
         let mut memory = self.memory.clone();
         let gone = memory.remove(addr);
         let gone = gone.ok_or_else(|| Error::new(Errno::ENOENT, format!("no memory is registered at {addr:#x}")))?;
-        let Some(told) = self.told.clone().filter(|_| self.is_started()) else {
+        let Some(told) = self.told.clone().filter(|_| self.running) else {
             self.memory = memory;
             self.note_memory();
             return Ok(());
@@ -75,7 +75,8 @@ impl Device {
     /// Tells a running device of other memory. On an error the former holds.
     fn tell_memory(&mut self, mut map: MemoryMap) -> Result<()> {
         let Some(told) = self.told.clone() else { return Ok(()) };
-        let (slots, most) = (self.backend.has_memory_slots(), self.backend.max_regions()?);
+        let backend = self.backend()?;
+        let (slots, most) = (backend.has_memory_slots(), backend.max_regions()?);
         if !slots || map.regions().len() > most {
             map.merge();
         }
@@ -87,7 +88,7 @@ impl Device {
             self.live.set_map(&common);
         }
         let result = if slots && map.is_near(&told) {
-            self.backend.change_memory(&told, &map)
+            self.backend()?.change_memory(&told, &map)
         } else {
             self.pause_rings().and_then(|()| self.replace_memory(&told, &map))
         };
@@ -103,13 +104,14 @@ impl Device {
 
     /// Tells all memory anew while no ring is enabled.
     fn replace_memory(&mut self, told: &MemoryMap, map: &MemoryMap) -> Result<()> {
-        if self.backend.has_memory_slots() {
-            return self.backend.change_memory(told, map);
+        let backend = self.backend()?;
+        if backend.has_memory_slots() {
+            return backend.change_memory(told, map);
         }
-        self.backend.set_memory(map).inspect_err(|_| {
+        backend.set_memory(map).inspect_err(|_| {
             // DPDK's vhost has no memory at all after a table that it refused.
-            if self.backend.is_alive()
-                && let Err(e) = self.backend.set_memory(told)
+            if backend.is_alive()
+                && let Err(e) = backend.set_memory(told)
             {
                 log::error!("the device has not taken the former memory back: {e}");
             }

@@ -5,11 +5,17 @@
 //! because VPP forgets all rings at SET_FEATURES; the kick last, because it makes a ring ready.
 
 //!
-//! Here is the device and what is agreed with it; [`start`] brings it up and down, [`queues`] are its queues and which of
-//! them run, [`memory`] is what it can reach.
+//! Here is the device and what is agreed with it; [`dial`] reaches its back-end and [`attach`] takes it and lets it go,
+//! [`start`] brings the device up and down, [`queues`] are its queues and which of them run, [`memory`] is what it can
+//! reach. [`handle`] is a device for many threads, with the one that looks after it.
 
+mod attach;
 pub mod config;
+pub mod dial;
 mod engine;
+pub mod events;
+pub mod handle;
+mod link;
 pub mod live;
 mod memory;
 mod negotiate;
@@ -19,33 +25,47 @@ mod rings;
 mod start;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use nix::errno::Errno;
 
 pub use config::{Config, Offloads, Way};
 use engine::Engine;
+use link::Link;
+pub use link::Watch;
 use live::Live;
 use queues::Queue;
 pub use queues::{Side, SourceSetup};
 use rings::RingMemory;
 
 use crate::backend::Backend;
-use crate::backend::vhost_user::VhostUser;
-use crate::backend::vhost_vdpa::VhostVdpa;
-use crate::device::{self, Loopback};
+use crate::device::Loopback;
 use crate::error::{Error, Result};
 use crate::mem::map::MemoryMap;
 use crate::net::{Framing, path};
-use crate::spec::net::{NET_S_LINK_UP, NetConfig};
+use crate::spec::net::NET_S_LINK_UP;
 use crate::spec::virtio::{Features, Status};
-use crate::sys::socket::Stream;
+use crate::sys::socket::Deadline;
 
 /// A virtio-user device.
 pub struct Device {
     config: Config,
-    backend: Box<dyn Backend>,
+    /// The way to the back-end.
+    link: Link,
+    /// None: none has come yet, or it has gone.
+    backend: Option<Box<dyn Backend>>,
+    /// It was started, and not stopped since.
+    started: bool,
+    /// Its rings are those of the back-end that is there.
+    running: bool,
+    /// What the back-end offers, or the last one did; before the first, all that can be driven.
     offered: Features,
+    /// What was asked for: a back-end with more may come.
+    chosen: Features,
+    /// Of these, what is in use, or was with the last back-end.
     features: Features,
+    /// The features for offloads that the application found when it started the device.
+    promised: Features,
     status: Status,
     mac: [u8; 6],
     mtu: u16,
@@ -65,11 +85,21 @@ pub struct Device {
     /// a region of the same address and size for the same memory, whatever file comes with it, and memory that is
     /// still there can't have its address taken.
     told: Option<Arc<MemoryMap>>,
-    /// Queues that a silent device could not be made to stop: their buffers stay lent as long as we are connected.
-    parked: Vec<(Engine, Arc<RingMemory>)>,
+    /// Queues that a silent device could not be made to stop: their buffers stay lent as long as it is connected.
+    parked: Vec<Parked>,
+    /// The connection that the rings are of, if they are not of the present one.
+    carried_from: u64,
     live: Arc<Live>,
     /// Last, so that it outlives the back-end's connection to it.
     loopback: Option<Loopback>,
+}
+
+/// A queue that a device may still use.
+struct Parked {
+    engine: Engine,
+    _rings: Arc<RingMemory>,
+    /// Of the connection.
+    number: u64,
 }
 
 /// What is known of a device.
@@ -90,31 +120,32 @@ pub struct Info {
     pub offloads: Offloads,
     pub offload_capa: Offloads,
     pub pairs: u16,
+    pub attached: bool,
+    pub reconnects: u64,
+    pub refused: u64,
 }
 
 impl Device {
-    /// Connects to the device and asks what it is.
+    /// Connects to the device and asks what it is; with server=1, listens for it.
     pub fn new(config: Config) -> Result<Self> {
         config.validate()?;
-        let (mut backend, loopback) = connect(&config)?;
-        let offered = backend.features()?;
-        let max_pairs = backend.max_queue_pairs()?.unwrap_or(1);
-        if config.queues > max_pairs {
-            let (asked, has) = (config.queues, max_pairs);
-            let message = format!("queues={asked}: the back-end has {has} queue pair(s); give queues={has} or less");
-            return Err(Error::new(Errno::ENOTSUP, message));
-        }
-        // VIRTIO 3.1.1, steps 1 to 3.
-        let status = Status::ACKNOWLEDGE | Status::DRIVER;
-        for step in [Status::empty(), Status::ACKNOWLEDGE, status] {
-            backend.set_status(step)?;
-        }
+        let link = Link::new(&config)?;
+        let chosen = negotiate::wanted(&config);
+        let offered = negotiate::SUPPORTED;
         let mut device = Self {
-            features: negotiate::agree(negotiate::wanted(&config), offered),
+            link,
+            backend: None,
+            started: false,
+            running: false,
+            offered,
+            chosen,
+            features: negotiate::agree(chosen, offered),
+            promised: Features::empty(),
+            status: Status::empty(),
             queues: (0..2 * config.queues).map(|_| None).collect(),
             mac: config.mac.unwrap_or_else(random_mac),
             mtu: 1500,
-            max_pairs,
+            max_pairs: config.queues,
             pairs: config.queues,
             down: false,
             carrier: true,
@@ -122,41 +153,33 @@ impl Device {
             rings: None,
             told: None,
             parked: Vec::new(),
-            live: Arc::new(Live::new(backend.control())?),
+            carried_from: 0,
+            live: Arc::new(Live::new()?),
+            loopback: None,
             config,
-            backend,
-            offered,
-            status,
-            loopback,
         };
-        device.read_config()?;
-        device.check_layout()?;
-        log::info!("{}: offers {:?}, agreed {:?}", device.backend.describe(), device.offered, device.features);
+        if device.config.server {
+            device.wait_for_first()?;
+        } else {
+            let deadline = Deadline::after(device.config.timeout());
+            let candidate = dial::dial(&device.config, deadline, &device.live.hook).map_err(dial::Missed::error)?;
+            device.attach(candidate)?;
+            device.live.hook.release();
+        }
         Ok(device)
     }
 
-    /// MAC and MTU, from the configuration space where the back-end has one.
-    fn read_config(&mut self) -> Result<()> {
-        let mut bytes = [0; size_of::<NetConfig>()];
-        // The oldest devices have ten bytes, and what is missing is not there to be read.
-        let fields = if self.offered.contains(Features::MTU) { 12 } else { 10 };
-        let fields = bytes.get_mut(..fields).unwrap_or(&mut []);
-        if !self.backend.read_config(0, fields)? {
-            return Ok(());
+    /// The back-end, or why there is none.
+    fn backend(&mut self) -> Result<&mut dyn Backend> {
+        match &mut self.backend {
+            Some(backend) => Ok(&mut **backend),
+            None => Err(Error::new(Errno::ENOTCONN, format!("there is no back-end: {}", self.link.reason))),
         }
-        let space: NetConfig = zerocopy::transmute!(bytes);
-        if self.config.mac.is_none() && self.offered.contains(Features::MAC) && space.mac != [0; 6] {
-            self.mac = space.mac;
-        }
-        if self.offered.contains(Features::MTU) && space.mtu >= 68 {
-            self.mtu = space.mtu;
-        }
-        Ok(())
     }
 
-    /// Whether the queue sizes suit the layout that has been agreed.
-    fn check_layout(&self) -> Result<()> {
-        let packed = self.features.contains(Features::RING_PACKED);
+    /// Whether the queue sizes suit the layout that these features make.
+    fn check_layout(&self, features: Features) -> Result<()> {
+        let packed = features.contains(Features::RING_PACKED);
         let sizes = self.queues.iter().flatten().map(|q| q.size).chain([self.config.queue_size]);
         match sizes.into_iter().find(|size| !packed && !size.is_power_of_two()) {
             Some(size) => Err(Error::invalid(format!(
@@ -180,8 +203,9 @@ impl Device {
     pub fn set_features(&mut self, features: Features) -> Result<()> {
         self.must_be_stopped("features can be chosen")?;
         negotiate::check(features, self.offered)?;
-        let before = std::mem::replace(&mut self.features, features);
-        self.check_layout().inspect_err(|_| self.features = before)
+        self.check_layout(features)?;
+        (self.chosen, self.features) = (features, features);
+        Ok(())
     }
 
     /// Offloads that are, or will be at the next start, in use.
@@ -202,13 +226,14 @@ impl Device {
             ));
         }
         self.features = negotiate::with_offloads(self.features, self.offered, offloads);
+        self.chosen = negotiate::with_offloads(self.chosen, negotiate::SUPPORTED, offloads);
         self.config.offloads = offloads;
         Ok(())
     }
 
     /// The device status as we have set it, and what the device adds to it.
     pub fn status(&mut self) -> Status {
-        let told = self.backend.status().ok().flatten().unwrap_or_default();
+        let told = self.backend().and_then(|b| b.status()).ok().flatten().unwrap_or_default();
         self.status | (told & (Status::NEEDS_RESET | Status::FAILED))
     }
 
@@ -221,11 +246,12 @@ impl Device {
             return self.start();
         }
         self.status |= status;
-        self.backend.set_status(self.status)
+        let status = self.status;
+        self.backend()?.set_status(status)
     }
 
     fn is_started(&self) -> bool {
-        self.rings.is_some()
+        self.started
     }
 
     fn must_be_stopped(&self, what: &str) -> Result<()> {
@@ -238,18 +264,19 @@ impl Device {
     /// Stops the device and forgets the choice of features.
     pub fn reset(&mut self) -> Result<()> {
         let result = self.stop();
-        self.features = negotiate::agree(negotiate::wanted(&self.config), self.offered);
+        self.chosen = negotiate::wanted(&self.config);
+        self.features = negotiate::agree(self.chosen, self.offered);
         result
     }
 
     /// What is known of the device.
     pub fn info(&mut self) -> Info {
         Info {
-            backend: self.backend.describe(),
+            backend: self.describe(),
             path_name: path::name(self.features, self.config.simd),
             offered: self.offered,
             features: self.features,
-            protocol_features: self.backend.protocol_features(),
+            protocol_features: self.backend.as_ref().map_or(0, |b| b.protocol_features()),
             max_pairs: self.max_pairs,
             mtu: self.mtu,
             mac: self.mac,
@@ -259,13 +286,25 @@ impl Device {
             offloads: self.offloads(),
             offload_capa: negotiate::possible(self.features, self.offered),
             pairs: self.pairs,
+            attached: self.backend.is_some(),
+            reconnects: self.live.reconnects.load(Ordering::Relaxed),
+            refused: self.live.refused.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The back-end, for people.
+    fn describe(&self) -> String {
+        match &self.backend {
+            Some(backend) => backend.describe(),
+            None => format!("no back-end at {}: {}", self.config.path.display(), self.link.reason),
         }
     }
 
     /// Asks the device how its link is, where it says.
     fn look_at_link(&mut self) -> bool {
         let mut status = [0xff; 2];
-        if self.features.contains(Features::STATUS) && matches!(self.backend.read_config(6, &mut status), Ok(true)) {
+        let says = self.features.contains(Features::STATUS);
+        if says && matches!(self.backend().and_then(|b| b.read_config(6, &mut status)), Ok(true)) {
             self.carrier = u16::from_ne_bytes(status) & NET_S_LINK_UP != 0;
         }
         self.note_link()
@@ -273,7 +312,7 @@ impl Device {
 
     /// Says to those who do not wait for us how the link is, as far as is known.
     fn note_link(&self) -> bool {
-        let up = self.is_started() && !self.down && self.carrier && self.backend.is_alive();
+        let up = self.running && !self.down && self.carrier && self.backend.as_ref().is_some_and(|b| b.is_alive());
         self.live.set_up(up);
         up
     }
@@ -281,6 +320,11 @@ impl Device {
     /// What can be asked without waiting for this device.
     pub fn live(&self) -> &Arc<Live> {
         &self.live
+    }
+
+    /// What its events are waited for with.
+    pub fn watch(&self) -> &Arc<Watch> {
+        self.link.watch()
     }
 
     /// The configuration it was made with, and the offloads that were chosen since.
@@ -299,29 +343,13 @@ impl Drop for Device {
         if let Err(e) = self.stop() {
             log::warn!("the device was closed although it could not be stopped: {e}");
         }
-        for (engine, _rings) in self.parked.drain(..) {
-            engine.reclaim();
+        // Nobody is connected any more who could use what was lent.
+        drop(self.backend.take());
+        self.link.close();
+        for parked in self.parked.drain(..) {
+            parked.engine.reclaim();
         }
     }
-}
-
-fn connect(config: &Config) -> Result<(Box<dyn Backend>, Option<Loopback>)> {
-    match config.way() {
-        Way::VhostVdpa => return Ok((Box::new(VhostVdpa::open(&config.path, config.timeout())?), None)),
-        Way::VhostUser | Way::Kernel => {
-            return Ok((Box::new(VhostUser::connect(&config.path, config.timeout())?), None));
-        }
-        Way::Loopback => {}
-    }
-    let (ours, theirs) = Stream::pair()?;
-    let mode = match config.mode.unwrap_or_default() {
-        config::Mode::Echo => device::Mode::Echo,
-        config::Mode::Sink => device::Mode::Sink,
-        config::Mode::Source => device::Mode::Source,
-    };
-    let options = device::Options { mode, queue_pairs: config.queues, ..device::Options::default() };
-    let loopback = Loopback::on_stream(theirs, options)?;
-    Ok((Box::new(VhostUser::on_stream(ours, config::LOOPBACK.to_owned(), config.timeout())?), Some(loopback)))
 }
 
 /// A locally administered unicast address.

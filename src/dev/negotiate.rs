@@ -119,6 +119,16 @@ pub fn in_use(features: Features) -> Offloads {
     Offloads::all().iter().filter(|offload| features.contains(offload.features())).collect()
 }
 
+/// Of these features, those that are there for offloads.
+pub fn of_offloads(features: Features) -> Features {
+    features & FOR_OFFLOADS
+}
+
+/// Of these features, those that are not there for offloads.
+pub fn without_offloads(features: Features) -> Features {
+    features - FOR_OFFLOADS
+}
+
 /// Features that were chosen, with another choice of offloads.
 pub fn with_offloads(chosen: Features, offered: Features, offloads: Offloads) -> Features {
     settle((chosen - FOR_OFFLOADS) | (wanted_for(offloads) & offered & SUPPORTED))

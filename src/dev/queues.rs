@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::engine::Engine;
+use super::engine::{Engine, Salvage};
 use super::port::{Port, RxHandle, TxHandle};
 use super::{Config, Device};
 use crate::buf::pool::{Cache, Pool};
@@ -45,7 +45,7 @@ pub enum Side {
 }
 
 impl Side {
-    fn of(index: usize) -> Self {
+    pub(super) fn of(index: usize) -> Self {
         if index.is_multiple_of(2) { Self::Rx } else { Self::Tx }
     }
 
@@ -74,11 +74,41 @@ pub(super) struct Queue {
     pub(super) run: bool,
     /// The device was told that the ring is enabled.
     pub(super) on: bool,
+    /// What the last back-end had not done, until there are rings again.
+    pub(super) carried: Option<Salvage>,
 }
 
 impl Queue {
     fn new(port: Arc<Port>, size: u16, source: Option<SourceSetup>) -> Self {
-        Self { port, size, source, deferred: false, run: false, on: false }
+        Self { port, size, source, deferred: false, run: false, on: false, carried: None }
+    }
+
+    /// Puts what was carried over into a ring that is enabled, and lets the queue run if it is to.
+    pub(super) fn fill(&mut self, resend: bool) -> Result<()> {
+        let mut paused = self.port.pause()?;
+        let mut engine = paused.replace(Engine::Idle);
+        if let Some(carried) = self.carried.take() {
+            engine.restore(carried, resend);
+        }
+        paused.replace(if self.run { engine.working() } else { engine });
+        drop(paused);
+        self.offer_all()
+    }
+
+    /// Lets bursts find the ring again.
+    fn work(&self) -> Result<()> {
+        let mut paused = self.port.pause()?;
+        let engine = paused.replace(Engine::Idle);
+        paused.replace(engine.working());
+        Ok(())
+    }
+
+    /// Keeps bursts away from the ring until it is filled again.
+    pub(super) fn halt(&self) -> Result<()> {
+        let mut paused = self.port.pause()?;
+        let engine = paused.replace(Engine::Idle);
+        paused.replace(engine.halted());
+        Ok(())
     }
 
     /// Offers all receive buffers and wakes the device once, in case it looks at rings only when kicked.
@@ -167,8 +197,9 @@ impl Device {
 
     /// Makes a queue run or not: at once, or, of a device that is stopped, from its next start on.
     pub fn run_queue(&mut self, side: Side, pair: u16, run: bool) -> Result<()> {
-        let (index, name, started) = (side.index(pair), side.name(), self.is_started());
-        let can_disable = self.backend.can_disable_rings();
+        let (index, name) = (side.index(pair), side.name());
+        let (started, running) = (self.started, self.running);
+        let can_disable = self.can_disable_rings();
         let used = index < self.rings_used();
         let queue = self.queues.get_mut(index).and_then(Option::as_mut).filter(|q| q.source.is_some());
         let queue = queue.ok_or_else(|| Error::invalid(format!("{name} queue {pair} has not been set up")))?;
@@ -182,6 +213,14 @@ impl Device {
         if !used {
             return Err(Error::invalid(format!("queue pair {pair} is not among the {} that are used", self.pairs)));
         }
+        if !running {
+            // The rings are made anew when a back-end comes.
+            queue.run = run;
+            return match (side, run) {
+                (Side::Rx, true) => queue.work(),
+                _ => queue.halt(),
+            };
+        }
         if queue.run != run {
             if run { self.start_queue(index) } else { self.stop_queue_alone(index) }?;
             self.note_link();
@@ -191,10 +230,7 @@ impl Device {
 
     fn start_queue(&mut self, index: usize) -> Result<()> {
         let Some(Some(queue)) = self.queues.get_mut(index) else { return Ok(()) };
-        let mut paused = queue.port.pause()?;
-        let engine = paused.replace(Engine::Idle);
-        paused.replace(engine.working());
-        drop(paused);
+        queue.work()?;
         queue.run = true;
         queue.offer_all()?;
         self.resume_rings()
@@ -215,13 +251,18 @@ impl Device {
         result
     }
 
+    /// What nobody is there to refuse is possible.
+    fn can_disable_rings(&self) -> bool {
+        self.backend.as_ref().is_none_or(|backend| backend.can_disable_rings())
+    }
+
     /// Sets the link up or down: when it is down no ring is enabled, whichever queues run.
     pub fn set_link(&mut self, up: bool) -> Result<()> {
-        if !up && !self.backend.can_disable_rings() {
+        if !up && !self.can_disable_rings() {
             return Err(no_disabling());
         }
         self.down = !up;
-        let result = if self.is_started() { self.resume_rings() } else { Ok(()) };
+        let result = if self.running { self.resume_rings() } else { Ok(()) };
         self.note_link();
         result
     }
@@ -252,7 +293,8 @@ impl Device {
             for index in (side.index(0)..used).step_by(2) {
                 let Some(Some(queue)) = self.queues.get_mut(index) else { continue };
                 if queue.on != change && on(index, queue) == change {
-                    self.backend.enable_ring(index as u16, change)?;
+                    let Some(backend) = &mut self.backend else { return Ok(()) };
+                    backend.enable_ring(index as u16, change)?;
                     queue.on = change;
                     if change {
                         // A device that sleeps has not heard of what came while the ring was disabled.

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use super::engine::Engine;
 use super::queues::{Side, SourceSetup, running};
 use super::rings::RingMemory;
-use super::{Device, Offloads};
+use super::{Device, Offloads, Parked, negotiate};
 use crate::backend::RingSetup;
 use crate::error::{Error, Result};
 use crate::net::rx::RxOptions;
@@ -18,7 +18,7 @@ use crate::net::{Framing, path};
 use crate::spec::virtio::{Features, Status};
 
 /// How long a device that could not be stopped is given to close the connection.
-const LET_GO: Duration = Duration::from_millis(500);
+pub(super) const LET_GO: Duration = Duration::from_millis(500);
 /// Position of a packed ring that nobody has used: the first descriptor, and a wrap counter of 1, for either side.
 const FRESH_PACKED: u32 = 0x8000_8000;
 
@@ -26,19 +26,42 @@ const FRESH_PACKED: u32 = 0x8000_8000;
 const GATE: u16 = 1000;
 
 impl Device {
-    /// Brings the device up. On an error it is as it was before.
+    /// Brings the device up. On an error it is as it was before. Without a back-end it is up as soon as one comes.
     pub fn start(&mut self) -> Result<()> {
         self.must_be_stopped("it can be started")?;
         if self.set_up().next().is_none() {
             let message = "no queue has been set up; call vuser_rx_queue_setup or vuser_tx_queue_setup first";
             return Err(Error::invalid(message));
         }
-        self.check_layout()?;
+        self.check_layout(self.features)?;
         self.check_rooms();
+        self.fill_gaps()?;
+        self.promised = negotiate::of_offloads(self.features);
+        if self.backend.is_none() {
+            return self.start_later();
+        }
+        if self.pairs > self.max_pairs {
+            let (asked, has) = (self.pairs, self.max_pairs);
+            let message = format!("{asked} queue pairs: the back-end has {has}; call vuser_dev_set_queue_pairs");
+            return Err(Error::new(Errno::ENOTSUP, message));
+        }
         self.bring_up().inspect_err(|e| {
             log::error!("start: {e}");
             let _ = self.take_down();
-        })
+        })?;
+        self.started = true;
+        Ok(())
+    }
+
+    /// A device whose back-end is not there is started when it comes, if it can come.
+    fn start_later(&mut self) -> Result<()> {
+        if !self.config.reconnect && self.link.number > 0 {
+            let sentence = format!("{}; with reconnect=0 it is not looked for again", self.describe());
+            return Err(Error::new(Errno::ENOTCONN, sentence));
+        }
+        log::info!("{}; the device starts when one comes", self.describe());
+        self.started = true;
+        Ok(())
     }
 
     /// Without merged buffers, a frame that does not fit one is dropped by the device.
@@ -55,12 +78,14 @@ impl Device {
         }
     }
 
-    fn bring_up(&mut self) -> Result<()> {
-        self.fill_gaps()?;
+    /// Tells the back-end of everything, and fills the rings once they are enabled.
+    pub(super) fn bring_up(&mut self) -> Result<()> {
         for (index, queue) in running(&self.queues, self.pairs) {
-            self.backend.set_call(index, queue.port.call.as_fd())?;
+            let backend = self.backend.as_mut().ok_or_else(no_back_end)?;
+            backend.set_call(index, queue.port.call.as_fd())?;
         }
-        self.backend.set_features(self.features)?;
+        let features = self.features;
+        self.backend()?.set_features(features)?;
         self.agree_status()?;
         let rings = self.make_memory()?;
         for (index, queue) in running(&self.queues, self.pairs) {
@@ -68,16 +93,17 @@ impl Device {
             let base = base.unwrap_or(if self.features.contains(Features::RING_PACKED) { FRESH_PACKED } else { 0 });
             let (desc, driver, device) = rings.addresses(usize::from(index));
             let kick = queue.port.kick.as_fd();
-            self.backend.setup_ring(&RingSetup { index, size: queue.size, base, desc, driver, device, kick })?;
+            let backend = self.backend.as_mut().ok_or_else(no_back_end)?;
+            backend.setup_ring(&RingSetup { index, size: queue.size, base, desc, driver, device, kick })?;
         }
         self.enable_first()?;
-        self.status |= Status::DRIVER_OK;
-        self.backend.set_status(self.status)?;
+        self.set_status_bits(Status::DRIVER_OK)?;
         if self.status().intersects(Status::NEEDS_RESET | Status::FAILED) {
             return Err(Error::new(Errno::EIO, "the device failed when it was told to go"));
         }
         self.resume_rings()?;
-        self.first_buffers()?;
+        self.fill_rings()?;
+        self.running = true;
         self.look_at_link();
         Ok(())
     }
@@ -92,7 +118,7 @@ impl Device {
         self.live.renew_map(&map);
         self.make_engines(&rings)?;
         self.rings = Some(rings.clone());
-        self.backend.set_memory(&map)?;
+        self.backend()?.set_memory(&map)?;
         self.told = Some(Arc::new(map));
         Ok(rings)
     }
@@ -102,15 +128,20 @@ impl Device {
         if !self.features.contains(Features::VERSION_1) {
             return Ok(());
         }
-        self.status |= Status::FEATURES_OK;
-        self.backend.set_status(self.status)?;
-        match self.backend.status()? {
+        self.set_status_bits(Status::FEATURES_OK)?;
+        match self.backend()?.status()? {
             Some(status) if !status.contains(Status::FEATURES_OK) => {
                 let message = format!("the device does not accept the features {:#x}", self.features.bits());
                 Err(Error::new(Errno::ENOTSUP, message))
             }
             _ => Ok(()),
         }
+    }
+
+    fn set_status_bits(&mut self, bits: Status) -> Result<()> {
+        self.status |= bits;
+        let status = self.status;
+        self.backend()?.set_status(status)
     }
 
     fn make_engines(&self, rings: &RingMemory) -> Result<()> {
@@ -133,28 +164,38 @@ impl Device {
                     Engine::Tx(path::tx(place, parts))
                 }
             };
-            let left = queue.port.pause()?.replace(if queue.run { engine } else { engine.halted() });
+            let left = queue.port.pause()?.replace(engine.halted());
             // Nothing, unless the last stop could not get at it: then nobody knows who uses its buffers.
             std::mem::forget(left);
         }
         Ok(())
     }
 
-    /// Offers all receive buffers and wakes the device once, in case it looks at rings only when kicked.
-    fn first_buffers(&self) -> Result<()> {
-        running(&self.queues, self.pairs).try_for_each(|(_, queue)| queue.offer_all())
+    /// Puts into the rings what the last back-end has not done, offers all receive buffers, and wakes the device once, in
+    /// case it looks at rings only when kicked. Bursts find the queues from then on.
+    fn fill_rings(&mut self) -> Result<()> {
+        let (used, resend) = (self.rings_used(), self.config.resend);
+        self.queues.iter_mut().take(used).flatten().try_for_each(|queue| queue.fill(resend))
     }
 
     /// Stops the device. All buffers come back; it can be started again. An error is reported, and the device is
     /// stopped all the same.
     pub fn stop(&mut self) -> Result<()> {
-        if !self.is_started() {
+        if !std::mem::take(&mut self.started) {
             return Ok(());
         }
-        self.take_down()
+        if self.running {
+            return self.take_down();
+        }
+        // Nobody is there to be told.
+        let result = self.salvage();
+        self.queues.iter_mut().flatten().for_each(|queue| drop(queue.carried.take()));
+        self.note_memory();
+        result
     }
 
     fn take_down(&mut self) -> Result<()> {
+        self.running = false;
         if self.rings.is_none() {
             return self.back_to_driver();
         }
@@ -172,7 +213,7 @@ impl Device {
             keep(result);
         }
         // A device that has closed the connection has let go of everything, too.
-        let gone = stopped.contains(&false) && self.backend.wait_gone(LET_GO);
+        let gone = stopped.contains(&false) && self.backend.as_ref().is_none_or(|backend| backend.wait_gone(LET_GO));
         for (queue, stopped) in self.queues.iter_mut().flatten().zip(stopped) {
             queue.on = false;
             queue.port.board.mend();
@@ -186,7 +227,9 @@ impl Device {
                 }
             };
             match &self.rings {
-                Some(rings) if !stopped && !gone => self.parked.push((engine, rings.clone())),
+                Some(rings) if !stopped && !gone => {
+                    self.parked.push(Parked { engine, _rings: rings.clone(), number: self.link.number });
+                }
                 _ => engine.reclaim(),
             }
         }
@@ -203,15 +246,15 @@ impl Device {
     /// Resets the device, as far as it has a status, and takes VIRTIO 3.1.1's steps 2 and 3 again.
     fn back_to_driver(&mut self) -> Result<()> {
         self.status = Status::ACKNOWLEDGE | Status::DRIVER;
-        for step in [Status::empty(), Status::ACKNOWLEDGE, self.status] {
-            self.backend.set_status(step)?;
+        for step in [Status::empty(), Status::ACKNOWLEDGE, Status::ACKNOWLEDGE | Status::DRIVER] {
+            self.backend()?.set_status(step)?;
         }
         Ok(())
     }
 
     /// Stops one ring; the device says how far it got, which must be possible.
     fn stop_queue(&mut self, index: u16) -> Result<()> {
-        let base = self.backend.stop_ring(index)?;
+        let base = self.backend()?.stop_ring(index)?;
         let Some(Some(queue)) = self.queues.get(usize::from(index)) else { return Ok(()) };
         if queue.source.is_none() {
             return Ok(());
@@ -222,4 +265,8 @@ impl Device {
         }
         Ok(())
     }
+}
+
+fn no_back_end() -> Error {
+    Error::new(Errno::ENOTCONN, "there is no back-end")
 }

@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! Threads of the library's own.
 
 use nix::errno::Errno;
@@ -30,23 +29,4 @@ fn block_signals() -> libc::sigset_t {
 fn set_mask(mask: &libc::sigset_t) {
     // SAFETY: a set that lives as long as the call, to be read.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, mask, std::ptr::null_mut()) };
-=======
-//! Threads of the library.
-
-use std::thread::{Builder, JoinHandle};
-
-use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
-
-use crate::error::{Error, Result};
-
-/// Starts a thread that takes no signal: they are the application's.
-pub fn spawn_deaf(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
-    let failed = |e| Error::sys(e, "cannot start a thread");
-    // A thread begins with the mask of the one that starts it.
-    let mut before = SigSet::empty();
-    pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before)).map_err(failed)?;
-    let thread = Builder::new().name(name.to_owned()).spawn(run);
-    pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None).map_err(failed)?;
-    thread.map_err(|e| failed(nix::errno::Errno::try_from(e).unwrap_or(nix::errno::Errno::EAGAIN)))
->>>>>>> a254373 (Listen in a file of its own; wait for many descriptors and for timers)
 }

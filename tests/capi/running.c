@@ -268,9 +268,11 @@ static void the_link_goes_down_and_up(void)
 static void the_link_ends_with_the_back_end(void)
 {
 	char args[160], devargs[200];
+	struct vuser_event events[4];
 	struct vuser_loopback *back_end;
 	struct pollfd control;
 	struct rig rig;
+	int i, n;
 
 	snprintf(args, sizeof(args), "path=/tmp/vuser-capi-running-%ld", (long)getpid());
 	snprintf(devargs, sizeof(devargs), "%s,queue_size=64", args);
@@ -280,10 +282,32 @@ static void the_link_ends_with_the_back_end(void)
 	control.fd = vuser_dev_fd(rig.dev);
 	control.events = POLLIN;
 	CHECK(poll(&control, 1, 0) == 0);
+	REFUSED(EINVAL, "dev is NULL", vuser_dev_process(NULL, events, 4));
+	REFUSED(EINVAL, "events is NULL", vuser_dev_process(rig.dev, NULL, 1));
+	events[0].size = 3;
+	REFUSED(EINVAL, "events->size is 3", vuser_dev_process(rig.dev, events, 1));
+	events[0].size = sizeof(events[0]);
+	CHECK(vuser_dev_process(rig.dev, NULL, 0) == 0 && vuser_dev_process(rig.dev, events, 4) == 0);
 	vuser_loopback_stop(back_end);
 	CHECK(poll(&control, 1, 5000) == 1 && vuser_dev_link(rig.dev) == 0);
-	CHECK(vuser_rx_queue_stop(rig.dev, 0) < 0 && vuser_dev_set_link(rig.dev, 0) < 0);
-	CHECK(vuser_dev_stop(rig.dev) < 0 && vuser_dev_link(rig.dev) == 0);
+	CHECK(vuser_dev_process(rig.dev, events, 4) == 1 && poll(&control, 1, 0) == 0);
+	CHECK(events[0].kind == VUSER_EVENT_LINK_DOWN && strstr(events[0].text, "closed the connection") != NULL);
+	CHECK(info_of(rig.dev).attached == 0);
+	/* Remembered, for the next one. */
+	CHECK(vuser_rx_queue_stop(rig.dev, 0) == 0 && vuser_dev_set_link(rig.dev, 0) == 0);
+	CHECK(vuser_rx_queue_start(rig.dev, 0) == 0 && vuser_dev_set_link(rig.dev, 1) == 0);
+	CHECK(vuser_loopback_start(args, &back_end) == 0 && poll(&control, 1, 5000) == 1);
+	for (i = 0; i < 2; i += n) {
+		CHECK(poll(&control, 1, 5000) == 1);
+		n = vuser_dev_process(rig.dev, events + i, 1);
+		CHECK(n == 1 && events[i].size == sizeof(events[i]));
+		events[1].size = sizeof(events[1]);
+	}
+	CHECK(events[0].kind == VUSER_EVENT_RECONNECTED && events[1].kind == VUSER_EVENT_LINK_UP);
+	CHECK(vuser_dev_link(rig.dev) == 1 && info_of(rig.dev).attached == 1 && info_of(rig.dev).reconnects == 1);
+	echo_one(&rig, 1);
+	vuser_loopback_stop(back_end);
+	CHECK(vuser_dev_stop(rig.dev) == 0 && vuser_dev_link(rig.dev) == 0);
 	rig_close(&rig);
 }
 

@@ -354,6 +354,10 @@ impl Backend for VhostUser {
         self.wire.wait_closed(at_most)
     }
 
+    fn hang_up(&self) {
+        self.wire.hang_up();
+    }
+
     fn control(&self) -> BorrowedFd<'_> {
         self.wire.as_fd()
     }

@@ -138,6 +138,11 @@ impl Wire {
         self.stream.as_fd()
     }
 
+    /// Says that nothing more will be sent.
+    pub(super) fn hang_up(&self) {
+        self.stream.hang_up();
+    }
+
     /// Waits until the other side has closed the connection.
     pub(super) fn wait_closed(&self, at_most: Duration) -> bool {
         self.stream.wait_closed(at_most)
