@@ -11,6 +11,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use crate::error::{Error, Result};
+use crate::mem::dirty::DirtyLog;
 use crate::mem::doorbell::Doorbell;
 use crate::mem::map::MemoryMap;
 use crate::spec::virtio::{Features, Status};
@@ -155,6 +156,11 @@ pub trait Backend: Send {
     /// Gives the device the notes of its predecessor, before its rings are told; false where it keeps none.
     fn set_inflight(&mut self, _inflight: &Inflight) -> Result<bool> {
         Ok(false)
+    }
+    /// From now on the device notes in a log which pages it writes, those of rings included; or it stops that.
+    fn set_log(&mut self, _log: Option<&DirtyLog>) -> Result<()> {
+        let sentence = format!("{} keeps no log of what it writes", self.describe());
+        Err(Error::new(Errno::ENOTSUP, sentence))
     }
     /// Where a write kicks a ring that has been set up, in place of its bell; `None` where the device has no such place.
     fn doorbell(&mut self, _index: u16) -> Option<Arc<Doorbell>> {

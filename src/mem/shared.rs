@@ -73,6 +73,14 @@ macro_rules! whole_values {
     )*};
 }
 
+impl Shared<u64> {
+    /// Clears bits of the value; those of them that were set.
+    pub fn take_bits(self, mask: u64) -> u64 {
+        // SAFETY: as in `load`.
+        unsafe { AtomicU64::from_ptr(self.0) }.fetch_and(!mask, Ordering::AcqRel) & mask
+    }
+}
+
 whole_values! {
     u16, AtomicU16;
     u32, AtomicU32;

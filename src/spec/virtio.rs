@@ -55,6 +55,8 @@ bitflags! {
         const CTRL_MAC_ADDR = 1 << 23;
         /// Legacy: notify even when the ring runs empty.
         const NOTIFY_ON_EMPTY = 1 << 24;
+        /// vhost only: the device notes which pages it writes.
+        const LOG_ALL = 1 << 26;
         /// Legacy: no framing rules for descriptors.
         const ANY_LAYOUT = 1 << 27;
         /// A descriptor may point to a table of descriptors.

@@ -1,5 +1,7 @@
 //! The vhost-user front-end against a scripted back-end: every message, every refusal, every lie.
 
+mod every;
+mod extras;
 mod faults;
 mod messages;
 mod notices;
@@ -29,8 +31,9 @@ const BIT_30: u64 = 1 << 30;
 const VERSION_1: u64 = 1 << 32;
 const MQ: u64 = 1 << 22;
 const MRG_RXBUF: u64 = 1 << 15;
-/// Protocol features MQ, REPLY_ACK, BACKEND_REQ, CONFIG, BACKEND_SEND_FD, HOST_NOTIFIER, CONFIGURE_MEM_SLOTS, STATUS.
-const OURS: u64 = 0x18e29;
+/// Protocol features MQ, LOG_SHMFD, RARP, REPLY_ACK, NET_MTU, BACKEND_REQ, CONFIG, BACKEND_SEND_FD, HOST_NOTIFIER,
+/// INFLIGHT_SHMFD, CONFIGURE_MEM_SLOTS, STATUS.
+const OURS: u64 = 0x19e3f;
 const REPLY_ACK: u64 = 1 << 3;
 const CONFIG: u64 = 1 << 9;
 const RESET_DEVICE: u64 = 1 << 13;

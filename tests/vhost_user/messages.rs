@@ -8,7 +8,7 @@ fn golden_trace_of_one_pair() {
 SET_OWNER
 GET_FEATURES
 GET_PROTOCOL_FEATURES
-SET_PROTOCOL_FEATURES [18e29]
+SET_PROTOCOL_FEATURES [19e3f]
 SET_BACKEND_REQ_FD! +1
 GET_CONFIG [0, a, 0] [0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
 SET_STATUS! [0]
@@ -45,7 +45,7 @@ SET_STATUS! [0]";
 fn golden_trace_of_two_pairs() {
     let mut golden: Vec<String> = Vec::new();
     let mut add = |line: &str| golden.push(line.into());
-    for line in ["SET_OWNER", "GET_FEATURES", "GET_PROTOCOL_FEATURES", "SET_PROTOCOL_FEATURES [18c29]"] {
+    for line in ["SET_OWNER", "GET_FEATURES", "GET_PROTOCOL_FEATURES", "SET_PROTOCOL_FEATURES [18c3f]"] {
         add(line);
     }
     for line in ["SET_BACKEND_REQ_FD! +1", "GET_QUEUE_NUM", "SET_STATUS! [0]", "SET_STATUS! [1]", "SET_STATUS! [3]"] {
@@ -102,7 +102,7 @@ fn without_reply_ack_nothing_is_acknowledged_and_all_else_stays() {
     let with = trace_of(&modern(), 1);
     let without = trace_of(&Offer { protocol: OURS & !REPLY_ACK, ..modern() }, 1);
     assert!(without.iter().all(|m| !m.needs_reply()));
-    let same = |m: &Seen| m.line().replace('!', "").replace("[18e29]", "[18e21]");
+    let same = |m: &Seen| m.line().replace('!', "").replace("[19e3f]", "[19e37]");
     assert_eq!(lines(&without), with.iter().map(same).collect::<Vec<_>>());
     // And each message without an answer of its own asks for an acknowledgement where there is one.
     for m in &with[4..] {
@@ -287,7 +287,7 @@ fn every_exchange_is_told_to_the_log() {
         assert!(told.starts_with(&format!("the test: {}", seen.title())), "{told}");
     }
     assert_eq!(told[1], "the test: GET_FEATURES -> 0x140408000");
-    assert_eq!(told[3], "the test: SET_PROTOCOL_FEATURES (0x18e29) -> sent");
+    assert_eq!(told[3], "the test: SET_PROTOCOL_FEATURES (0x19e3f) -> sent");
     assert_eq!(told[15], "the test: SET_VRING_NUM of ring 0 (256) -> acknowledged");
     assert_eq!(told[29], "the test: GET_VRING_BASE of ring 0 (stop) -> ring 0 at 0x1234");
     let mut peer = Peer::start(&modern(), at(1, |_, _| Deed::Close));

@@ -181,19 +181,17 @@ fn a_flood_of_requests_does_not_outlast_the_deadline() {
 
 #[test]
 fn a_channel_that_cannot_be_followed_is_closed_and_all_else_goes_on() {
-    let file = SharedMemory::new("vuser-test", 0x1000, false).unwrap();
-    let fd = file.as_fd().as_raw_fd();
     for (bytes, fds) in [
-        (message(2, 2, &[]), vec![]),
-        (message(2, 5, &[]), vec![]),
-        (message(2, 1, &[0; 257]), vec![]),
-        (vec![0xff; 12], vec![]),
-        (message(2, 1, &[]), vec![fd; 9]),
+        (message(2, 2, &[]), 0),
+        (message(2, 5, &[]), 0),
+        (message(2, 1, &[0; 257]), 0),
+        (vec![0xff; 12], 0),
+        (message(2, 1, &[]), 9),
     ] {
         let mut peer = Peer::start(&modern(), honest());
         let mut backend = connect(&mut peer, PATIENT).unwrap();
         let channel = peer.channel();
-        channel.send(&bytes, &fds, Deadline::after(PATIENT)).unwrap();
+        channel.send(&bytes, &vec![0; fds], Deadline::after(PATIENT)).unwrap();
         assert_eq!(heard(&mut backend), []);
         assert!(channel.wait_closed(PATIENT));
         backend.status().unwrap();

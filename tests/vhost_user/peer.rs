@@ -8,16 +8,19 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use vuser::sys::listener::Listener;
+use vuser::sys::shm::SharedMemory;
 use vuser::sys::socket::{Deadline, Stream};
 
 /// Counting descriptors needs the process for itself: whoever counts holds this for writing, all others for reading.
 pub static PROCESS: RwLock<()> = RwLock::new(());
 
-const NAMES: [(u32, &str); 23] = [
+const NAMES: [(u32, &str); 30] = [
     (1, "GET_FEATURES"),
     (2, "SET_FEATURES"),
     (3, "SET_OWNER"),
     (5, "SET_MEM_TABLE"),
+    (6, "SET_LOG_BASE"),
+    (7, "SET_LOG_FD"),
     (8, "SET_VRING_NUM"),
     (9, "SET_VRING_ADDR"),
     (10, "SET_VRING_BASE"),
@@ -29,8 +32,13 @@ const NAMES: [(u32, &str); 23] = [
     (16, "SET_PROTOCOL_FEATURES"),
     (17, "GET_QUEUE_NUM"),
     (18, "SET_VRING_ENABLE"),
+    (19, "SEND_RARP"),
+    (20, "NET_SET_MTU"),
     (21, "SET_BACKEND_REQ_FD"),
     (24, "GET_CONFIG"),
+    (25, "SET_CONFIG"),
+    (31, "GET_INFLIGHT_FD"),
+    (32, "SET_INFLIGHT_FD"),
     (34, "RESET_DEVICE"),
     (36, "GET_MAX_MEM_SLOTS"),
     (37, "ADD_MEM_REG"),
@@ -93,11 +101,13 @@ impl Seen {
         let words = match (self.request, self.payload.len()) {
             (_, 0) => String::new(),
             (8 | 10 | 11 | 18, 8) => format!(" {:x?}", self.u32s()),
-            (2 | 12..=14 | 16 | 39, 8) => format!(" {:x?}", self.u64s()),
+            (2 | 12..=14 | 16 | 20 | 39, 8) => format!(" {:x?}", self.u64s()),
             (9, 40) => format!(" {:x?} {:x?}", &self.u32s()[..2], &self.u64s()[1..]),
             (5, 40..) => format!(" {:x?} {:x?}", &self.u32s()[..2], &self.u64s()[1..]),
-            (37 | 38, 40) => format!(" {:x?}", self.u64s()),
-            (24, 12..) => format!(" {:x?} {:x?}", &self.u32s()[..3], &self.payload[12..]),
+            (6, 16) | (37 | 38, 40) => format!(" {:x?}", self.u64s()),
+            (19, 8) => format!(" {:x?}", self.payload),
+            (31 | 32, 24) => format!(" {:x?} {:x?}", &self.u64s()[..2], &self.u32s()[4..]),
+            (24 | 25, 12..) => format!(" {:x?} {:x?}", &self.u32s()[..3], &self.payload[12..]),
             (_, n) => format!(" {n} bytes that do not belong here"),
         };
         let version = if self.flags & !8 == 1 { "" } else { " bad flags" };
@@ -249,6 +259,10 @@ impl Device {
             self.notes.lock().unwrap().seen.push(seen.clone());
             let right = self.answer(&seen);
             match script(n, &seen, right.as_deref()) {
+                Deed::Right if seen.request == 31 => {
+                    let notes = SharedMemory::new("vuser-test", 0x1000, false).unwrap();
+                    say(&stream, &right.unwrap(), &[notes.as_fd().as_raw_fd()]);
+                }
                 Deed::Right => right.iter().for_each(|r| say(&stream, r, &[])),
                 Deed::Say(bytes) => say(&stream, &bytes, &[]),
                 Deed::WithFds(count) => self.say_with(&stream, &right.unwrap(), count),
@@ -272,6 +286,8 @@ impl Device {
             1 => u64_of(self.offer.features),
             15 => u64_of(self.offer.protocol),
             17 => u64_of(self.offer.queues),
+            6 => u64_of(0),
+            31 => [&0x1000u64.to_ne_bytes()[..], &[0; 8], &seen.payload[16..]].concat(),
             36 => u64_of(self.offer.slots),
             40 => u64_of(self.status.into()),
             11 => {

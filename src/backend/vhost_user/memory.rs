@@ -4,6 +4,7 @@
 
 use std::os::fd::{AsFd, AsRawFd};
 
+use nix::errno::Errno;
 use zerocopy::IntoBytes;
 
 use super::wire::{Message, Wire};
@@ -58,7 +59,11 @@ pub(super) fn change(wire: &mut Wire, from: &MemoryMap, to: &MemoryMap) -> Resul
     for (done, &(region, comes)) in steps.iter().enumerate() {
         let Err(e) = step(wire, region, comes) else { continue };
         for &(region, came) in steps.iter().take(done).rev() {
-            step(wire, region, !came)?;
+            match step(wire, region, !came) {
+                // The connection was given up: the first error says why.
+                Err(undo) if undo.errno() == Errno::ENOTCONN => return Err(e),
+                result => result?,
+            }
         }
         return Err(e);
     }

@@ -8,6 +8,7 @@
 //! [`VhostUser`] is made, the rest as the device asks for it.
 
 mod channel;
+mod extras;
 mod memory;
 mod wire;
 
@@ -23,8 +24,9 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use self::channel::Channel;
 use self::wire::{LONGEST, Message, Wire};
-use crate::backend::{Backend, Notice, RingSetup, check_number};
+use crate::backend::{Backend, Inflight, Notice, RingSetup, check_number};
 use crate::error::{Error, Result};
+use crate::mem::dirty::DirtyLog;
 use crate::mem::doorbell::Doorbell;
 use crate::mem::map::MemoryMap;
 use crate::spec::net::NetConfig;
@@ -44,11 +46,15 @@ pub const MAX_QUEUE_PAIRS: u16 = MAX_VRINGS / 2;
 
 /// Protocol features that we have messages for.
 const SPOKEN: ProtocolFeatures = ProtocolFeatures::MQ
+    .union(ProtocolFeatures::LOG_SHMFD)
+    .union(ProtocolFeatures::RARP)
     .union(ProtocolFeatures::REPLY_ACK)
+    .union(ProtocolFeatures::NET_MTU)
     .union(ProtocolFeatures::BACKEND_REQ)
     .union(ProtocolFeatures::CONFIG)
     .union(ProtocolFeatures::BACKEND_SEND_FD)
     .union(ProtocolFeatures::HOST_NOTIFIER)
+    .union(ProtocolFeatures::INFLIGHT_SHMFD)
     .union(ProtocolFeatures::RESET_DEVICE)
     .union(ProtocolFeatures::CONFIGURE_MEM_SLOTS)
     .union(ProtocolFeatures::STATUS);
@@ -75,6 +81,12 @@ pub struct VhostUser {
     slots: Option<usize>,
     /// What the back-end rings when a ring, of this index, is broken.
     errors: BTreeMap<u16, Bell>,
+    /// The features that were told last, without those that are between us and the back-end.
+    told: Features,
+    /// Rings that are set up.
+    rings: BTreeMap<u16, VringAddr>,
+    /// The back-end notes what it writes.
+    logs: bool,
 }
 
 impl VhostUser {
@@ -106,7 +118,8 @@ impl VhostUser {
             log::debug!("{}: MQ is not used: the back-end has no protocol feature for it", wire.name());
             offered.remove(Features::MQ);
         }
-        Ok(Self { wire, offered, protocol, max_queue_pairs: None, slots: None, errors: BTreeMap::new() })
+        let (errors, told, rings) = (BTreeMap::new(), Features::empty(), BTreeMap::new());
+        Ok(Self { wire, offered, protocol, max_queue_pairs: None, slots: None, errors, told, rings, logs: false })
     }
 
     fn ring_state(&mut self, request: Request, index: u16, num: u32) -> Result<()> {
@@ -178,10 +191,10 @@ impl Backend for VhostUser {
         format!("vhost-user back-end at {}", self.wire.name())
     }
 
-    /// Without bit 30, which is between the transport's two ends, and without MQ where the back-end cannot say
+    /// Without bits 26 and 30, which are between the transport's two ends, and without MQ where the back-end cannot say
     /// which queues it has.
     fn features(&mut self) -> Result<Features> {
-        Ok(self.offered - Features::PROTOCOL_FEATURES)
+        Ok(self.offered - Features::PROTOCOL_FEATURES - Features::LOG_ALL)
     }
 
     /// One without MQ; the configuration space's word where there is one; else the answer to GET_QUEUE_NUM, which
@@ -218,14 +231,13 @@ impl Backend for VhostUser {
     /// Sends what the back-end offered of `features`, and bit 30 if it offered that. A bit that it did not offer is
     /// ours alone (a MAC address from the configuration, a link state that we make up): it is not told.
     fn set_features(&mut self, features: Features) -> Result<()> {
-        let features = features - Features::PROTOCOL_FEATURES;
-        let told = (features & self.offered) | (self.offered & Features::PROTOCOL_FEATURES);
+        let features = features - Features::PROTOCOL_FEATURES - Features::LOG_ALL;
+        self.told = features & self.offered;
         let ours = features - self.offered;
         if !ours.is_empty() {
             log::debug!("{}: not told to the back-end, which did not offer it: {ours:?}", self.wire.name());
         }
-        // What was offered came in 64 bits.
-        tell_u64(&mut self.wire, Request::SET_FEATURES, told.bits() as u64)
+        self.tell_features()
     }
 
     /// SET_MEM_TABLE carries [`MAX_REGIONS`]; a back-end with slots gets what is beyond that by ADD_MEM_REG.
@@ -270,8 +282,8 @@ impl Backend for VhostUser {
         self.ring_state(Request::SET_VRING_NUM, index, size.into())?;
         self.ring_state(Request::SET_VRING_BASE, index, base)?;
         let addr = VringAddr { index: index.into(), flags: 0, desc, used: device, avail: driver, log: 0 };
-        let words = format!("descriptors {desc:#x}, driver {driver:#x}, device {device:#x}");
-        self.wire.tell(&Message::new(Request::SET_VRING_ADDR).ring(index).payload(addr.as_bytes(), words))?;
+        self.tell_addresses(index, addr)?;
+        self.rings.insert(index, addr);
         self.give_error_bell(index)?;
         ring_bell(&mut self.wire, Request::SET_VRING_KICK, index, kick)
     }
@@ -297,6 +309,7 @@ impl Backend for VhostUser {
         if answer.index != u32::from(index) {
             return Err(self.wire.nonsense(&message, format_args!("it is about ring {}", answer.index)));
         }
+        self.rings.remove(&index);
         Ok(answer.num)
     }
 
@@ -377,6 +390,39 @@ impl Backend for VhostUser {
         notices.extend(self.broken_rings());
         notices.extend(self.wire.fate().map(Notice::Gone));
         notices
+    }
+
+    /// A driver may write only what the standard lets it (VIRTIO 5.1.4): of a device with VERSION_1 that is nothing, and a
+    /// back-end that knows it refuses.
+    fn write_config(&mut self, offset: u32, bytes: &[u8]) -> Result<bool> {
+        self.send_config(offset, bytes)
+    }
+
+    fn set_mtu(&mut self, mtu: u16) -> Result<bool> {
+        self.send_mtu(mtu)
+    }
+
+    fn set_mac(&mut self, mac: [u8; 6]) -> Result<bool> {
+        self.send_config(std::mem::offset_of!(NetConfig, mac) as u32, &mac)
+    }
+
+    fn announce(&mut self, mac: [u8; 6]) -> Result<bool> {
+        self.send_rarp(mac)
+    }
+
+    fn inflight(&mut self, rings: u16, ring_size: u16) -> Result<Option<Inflight>> {
+        self.ask_inflight(rings, ring_size)
+    }
+
+    fn set_inflight(&mut self, inflight: &Inflight) -> Result<bool> {
+        self.send_inflight(inflight)
+    }
+
+    fn set_log(&mut self, log: Option<&DirtyLog>) -> Result<()> {
+        match log {
+            Some(log) => self.begin_log(log),
+            None => self.end_log(),
+        }
     }
 
     fn doorbell(&mut self, index: u16) -> Option<Arc<Doorbell>> {

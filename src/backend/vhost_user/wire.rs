@@ -209,6 +209,26 @@ impl Wire {
         result
     }
 
+    /// Sends a message whose answer is a value of fixed size, with a descriptor or without.
+    pub(super) fn ask_file<T>(&mut self, message: &Message<'_>) -> Result<(T, Option<OwnedFd>)>
+    where
+        T: Default + FromBytes + IntoBytes,
+    {
+        let (mut answer, mut fds) = (T::default(), Vec::new());
+        let result = self.exchange_files(message, 0, answer.as_mut_bytes(), Length::Exactly(size_of::<T>()), &mut fds);
+        let result = match result {
+            Ok(_) if fds.len() > 1 => {
+                Err(self.nonsense(message, format_args!("{} file descriptors came with it", fds.len())))
+            }
+            result => result,
+        };
+        match &result {
+            Ok(_) => self.trace(message, format_args!("{} descriptor(s)", fds.len())),
+            Err(e) => self.trace(message, e),
+        }
+        result.map(|_| (answer, fds.pop()))
+    }
+
     /// The answer to `message` was well formed and says what cannot be: gives the connection up.
     pub(super) fn nonsense(&mut self, message: &Message<'_>, what: impl fmt::Display) -> Error {
         self.give_up(Errno::EPROTO, format!("bad answer to {message}: {what}"))
@@ -230,21 +250,33 @@ impl Wire {
     }
 
     fn exchange(&mut self, message: &Message<'_>, flags: u32, answer: &mut [u8], length: Length) -> Result<usize> {
+        // Whatever descriptors come are owned here, and so closed on every way out.
+        let mut fds = Vec::new();
+        let size = self.exchange_files(message, flags, answer, length, &mut fds)?;
+        if !fds.is_empty() {
+            return Err(self.nonsense(message, format_args!("{} file descriptors came with it, unasked", fds.len())));
+        }
+        Ok(size)
+    }
+
+    fn exchange_files(
+        &mut self,
+        message: &Message<'_>,
+        flags: u32,
+        answer: &mut [u8],
+        length: Length,
+        fds: &mut Vec<OwnedFd>,
+    ) -> Result<usize> {
         self.begin(message)?;
         let deadline = Deadline::after(self.timeout);
         self.send(message, flags, deadline)?;
         self.await_answer(deadline);
-        // Whatever descriptors come are owned here, and so closed on every way out.
-        let mut fds = Vec::new();
         let mut header = Header::default();
-        self.fill(message, header.as_mut_bytes(), &mut fds, deadline)?;
+        self.fill(message, header.as_mut_bytes(), fds, deadline)?;
         let size = check(message, &header, length).map_err(|what| self.nonsense(message, what))?;
         match answer.get_mut(..size) {
-            Some(bytes) => self.fill(message, bytes, &mut fds, deadline)?,
+            Some(bytes) => self.fill(message, bytes, fds, deadline)?,
             None => return Err(self.nonsense(message, format_args!("{size} bytes are too many"))),
-        }
-        if !fds.is_empty() {
-            return Err(self.nonsense(message, format_args!("{} file descriptors came with it, unasked", fds.len())));
         }
         Ok(size)
     }
