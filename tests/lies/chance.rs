@@ -69,8 +69,19 @@ fn lie(rig: &mut Rig, chance: &mut Chance) {
     }
 }
 
-/// From the first lie on.
-fn lying(mut rig: Rig, chance: &mut Chance) {
+/// What may be negotiated with the next device: the size stays.
+fn next_shape(chance: &mut Chance, now: Shape) -> Shape {
+    let packed = now.packed() && !now.size.is_power_of_two();
+    loop {
+        let next = Shape { size: now.size, ..shape(chance) };
+        if next.packed() || !packed {
+            return next;
+        }
+    }
+}
+
+/// From the first lie on; the application keeps some frames.
+fn lying(mut rig: Rig, kept: &[MbufRef], chance: &mut Chance) {
     for _ in 0..LIFE / 4 {
         (0..chance.below(3)).for_each(|_| lie(&mut rig, chance));
         if !rig.is_rx() {
@@ -82,6 +93,20 @@ fn lying(mut rig: Rig, chance: &mut Chance) {
         rig.hand.lent.clear();
         rig.stays_broken();
     }
+    if chance.one_in(2) {
+        return rig.end();
+    }
+    // The next device is honest, and finds a queue that is whole.
+    kept.iter().for_each(|m| rig.free(*m));
+    let shape = next_shape(chance, rig.hand.shape());
+    rig.reconnect(Shape { size: shape.size.max(8), ..shape }, chance.one_in(2));
+    while rig.is_rx() && rig.turn() > 0 {}
+    rig.hand.look();
+    if !rig.is_rx() {
+        rig.hand.serve(rig.hand.lent.len());
+        rig.cleanup();
+    }
+    rig.honest_again();
     rig.end();
 }
 
@@ -158,6 +183,31 @@ impl Receiver {
         }
     }
 
+    /// The device goes away, perhaps in the middle of a frame, and another one comes.
+    fn reconnect(&mut self, chance: &mut Chance) {
+        self.rig.hand.look();
+        let (hand, lost) = (&mut self.rig.hand, self.rig.board.counters.lost.get());
+        let torn = hand.shape().mergeable() && hand.lent.len() > 1 && chance.one_in(2);
+        if torn {
+            let lent = hand.lent.pop_front().unwrap();
+            hand.fill(&lent, header(2), 0, 0);
+            hand.push(lent.id.into(), ROOM, lent.slots);
+            hand.publish();
+            if chance.one_in(2) {
+                self.application(chance);
+            }
+        }
+        let shape = next_shape(chance, self.rig.hand.shape());
+        self.rig.reconnect(shape, true);
+        assert_eq!(self.rig.board.counters.lost.get(), lost + u64::from(torn));
+        if !self.expected.is_empty() {
+            assert!(self.rig.set_calls(true), "frames of the former device are there, and the queue would sleep");
+            self.rig.set_calls(false);
+        }
+        self.rig.hand.look();
+        assert!(!self.rig.hand.lent.is_empty() || self.rig.pool.is_empty(), "the new device has no buffers");
+    }
+
     /// Nothing more is used: what was, must come, and a queue that asks for calls must know of it.
     fn drain(&mut self, chance: &mut Chance) {
         while !self.expected.is_empty() {
@@ -177,15 +227,18 @@ fn a_receive_queue_follows_any_device() {
     lives(|shape, chance| {
         let mut rx = Receiver { rig: Rig::rx(shape, BUFFERS), expected: VecDeque::new(), kept: Vec::new() };
         for _ in 0..LIFE / 2 + chance.below(LIFE as usize) as u64 {
-            if chance.one_in(2) {
+            if chance.one_in(40) {
+                rx.reconnect(chance);
+            } else if chance.one_in(2) {
                 rx.device(chance);
+                assert_eq!(rx.rig.resume_base(), Some(rx.rig.hand.base()));
             } else {
                 rx.application(chance);
             }
             assert_eq!(rx.rig.board.lie(), None, "an honest device was called a liar");
         }
         rx.drain(chance);
-        lying(rx.rig, chance);
+        lying(rx.rig, &rx.kept, chance);
     });
 }
 
@@ -197,6 +250,17 @@ struct Sender {
     /// For each buffer, how many chains that the device has not used yet point into it.
     lent: HashMap<usize, usize>,
     seq: u32,
+}
+
+/// Number and bytes of the frame that a packet carries.
+fn frame(lent: &Lent) -> Frame {
+    let len: u32 = lent.parts.iter().map(|(_, len)| len).sum();
+    // The frame begins behind the header, in the same element or in the next.
+    let (addr, first) = lent.parts[0];
+    let place = if first > HDR { addr + u64::from(HDR) } else { lent.parts[1].0 };
+    // SAFETY: at least four bytes of a packet that we have.
+    let seq = unsafe { (place as *const u32).read_unaligned() };
+    (seq, len - HDR)
 }
 
 impl Sender {
@@ -255,20 +319,46 @@ impl Sender {
         packets[n..].iter().for_each(|m| self.rig.free(*m));
     }
 
-    fn device(&mut self, chance: &mut Chance) {
+    /// The device looks at what was sent.
+    fn look(&mut self) {
         let known = self.rig.hand.lent.len();
         self.rig.hand.look();
         for k in known..self.rig.hand.lent.len() {
             let lent = self.rig.hand.lent[k].clone();
-            let len: u32 = lent.parts.iter().map(|(_, len)| len).sum();
-            // The frame begins behind the header, in the same element or in the next.
-            let (addr, first) = lent.parts[0];
-            let place = if first > HDR { addr + u64::from(HDR) } else { lent.parts[1].0 };
-            // SAFETY: at least four bytes of a packet that we have.
-            let seq = unsafe { (place as *const u32).read_unaligned() };
-            assert_eq!(Some((seq, len - HDR)), self.sent.pop_front());
+            assert_eq!(Some(frame(&lent)), self.sent.pop_front());
             self.count(&lent, 1);
         }
+    }
+
+    /// The device goes away, and another one comes.
+    fn reconnect(&mut self, chance: &mut Chance) {
+        self.look();
+        assert!(self.sent.is_empty());
+        let (resend, shape) = (!chance.one_in(4), next_shape(chance, self.rig.hand.shape()));
+        let left = std::mem::take(&mut self.rig.hand.lent);
+        self.lent.clear();
+        // What has no indirect table any more may need more slots than there are.
+        let mut free = usize::from(shape.size);
+        for lent in &left {
+            let table = shape.has(Features::INDIRECT_DESC) && lent.parts.len() > 1;
+            let slots = if table { 1 } else { lent.parts.len() };
+            if resend && slots <= free {
+                free -= slots;
+                self.sent.push_back(frame(lent));
+            }
+        }
+        let before = self.rig.board.counters.snapshot();
+        self.rig.reconnect(shape, resend);
+        let stats = self.rig.board.counters.snapshot() - before;
+        let (sent, all) = (self.sent.len() as u64, left.len() as u64);
+        assert_eq!((stats.tx_resent, stats.tx_dropped_on_reconnect), (sent, all - sent));
+        assert_eq!((stats.packets, stats.bytes, stats.lost, stats.too_many_segments), (0, 0, 0, 0));
+        self.look();
+        assert!(self.sent.is_empty(), "not all was sent once more");
+    }
+
+    fn device(&mut self, chance: &mut Chance) {
+        self.look();
         for _ in 0..chance.below(12) {
             let (lent, in_order) = (self.rig.hand.lent.len(), self.rig.hand.shape().in_order());
             if lent == 0 {
@@ -294,7 +384,11 @@ fn a_transmit_queue_follows_any_device() {
         let mut tx = Sender { rig, sent: VecDeque::new(), lent: HashMap::new(), seq: 0 };
         for _ in 0..LIFE / 2 + chance.below(LIFE as usize) as u64 {
             match chance.below(5) {
-                0 | 1 => tx.device(chance),
+                _ if chance.one_in(40) => tx.reconnect(chance),
+                0 | 1 => {
+                    tx.device(chance);
+                    assert_eq!(tx.rig.resume_base(), Some(tx.rig.hand.base()));
+                }
                 2 | 3 => tx.application(chance),
                 _ => {
                     tx.rig.cleanup();
@@ -308,6 +402,6 @@ fn a_transmit_queue_follows_any_device() {
         tx.rig.cleanup();
         assert_eq!(tx.sent.len() + tx.rig.held(), 0);
         assert_eq!(tx.rig.pool.available(), BUFFERS as usize);
-        lying(tx.rig, chance);
+        lying(tx.rig, &[], chance);
     });
 }

@@ -254,6 +254,13 @@ impl Hand {
         self.used_idx(self.next_used as u16);
     }
 
+    /// Where a device that takes this ring up would go on, as SET_VRING_BASE has it: behind all that is used.
+    pub fn base(&self) -> u32 {
+        let (slot, wrap) = self.slot(self.next_used);
+        let packed = u32::from(slot) | u32::from(wrap) << 15;
+        if self.shape.packed() { packed | packed << 16 } else { (self.next_used as u16).into() }
+    }
+
     /// Split: any used index.
     pub fn used_idx(&self, idx: u16) {
         if !self.shape.packed() {

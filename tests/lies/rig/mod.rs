@@ -69,13 +69,26 @@ pub struct Rig {
 impl Rig {
     fn new(shape: Shape, count: u32, receive: bool) -> Self {
         let pool = Pool::new(PoolConfig { count, data_size: DATA_SIZE, headroom: HEADROOM, huge: false }).unwrap();
+        let (board, kick) = (Arc::new(Board::default()), Arc::new(Bell::new().unwrap()));
+        let (hand, end, memory) = Self::connect(shape, receive, &pool, &board, &kick);
+        let (held, spent) = (HashSet::new(), Duration::ZERO);
+        Self { hand, end, pool, board, kick, held, spent, count, _memory: memory }
+    }
+
+    /// A queue over fresh memory, and the other end of it.
+    fn connect(
+        shape: Shape,
+        receive: bool,
+        pool: &Arc<Pool>,
+        board: &Arc<Board>,
+        kick: &Arc<Bell>,
+    ) -> (Hand, End, Arc<SharedMemory>) {
         let layout = shape.layout();
         let bytes = layout.bytes + usize::from(shape.size) * EXTRA;
         let memory = Arc::new(SharedMemory::new("lies", bytes, false).unwrap());
         let mut map = MemoryMap::default();
         map.add(Region::ours(memory.clone())).unwrap();
         map.add(Region::ours(pool.memory().clone())).unwrap();
-        let (board, kick) = (Arc::new(Board::default()), Arc::new(Bell::new().unwrap()));
         let source = Source::Pool(Cache::new(pool.clone()));
         let place = RingPlace { base: memory.addr(), size: shape.size, simd: shape.simd };
         // SAFETY: zeroed pages of the ring's and the extras' size, which the rig keeps until the queue is gone.
@@ -91,9 +104,37 @@ impl Rig {
                 ))
             }
         };
-        let hand = Hand::new(memory.addr(), bytes, shape);
-        let (held, spent) = (HashSet::new(), Duration::ZERO);
-        Self { hand, end, pool, board, kick, held, spent, count, _memory: memory }
+        (Hand::new(memory.addr(), bytes, shape), end, memory)
+    }
+
+    /// The device is gone as it is, and another one comes, for which this was negotiated.
+    pub fn reconnect(&mut self, shape: Shape, resend: bool) {
+        let (hand, end, memory) = Self::connect(shape, self.is_rx(), &self.pool, &self.board, &self.kick);
+        let (seq, former) = (self.hand.seq, std::mem::replace(&mut self.end, end));
+        match (former, &mut self.end) {
+            (End::Rx(former), End::Rx(rx)) => rx.restore(former.salvage()),
+            (End::Tx(former), End::Tx(tx)) => tx.restore(former.salvage(), resend),
+            _ => unreachable!("the side stays the same"),
+        }
+        self.hand = hand;
+        self.hand.seq = seq;
+        self._memory = memory;
+    }
+
+    /// Where another device would go on with this ring; see `Ring::resume_base`.
+    pub fn resume_base(&self) -> Option<u32> {
+        match &self.end {
+            End::Rx(rx) => rx.resume_base(),
+            End::Tx(tx) => tx.resume_base(),
+        }
+    }
+
+    /// Another device goes on with this ring.
+    pub fn resume(&mut self) {
+        match &mut self.end {
+            End::Rx(rx) => rx.resume(),
+            End::Tx(tx) => tx.resume(),
+        }
     }
 
     /// A receive queue that has lent all it can: its whole ring, or `count` buffers.
@@ -247,7 +288,7 @@ impl Rig {
     }
 
     /// The device is honest from now on: the queue serves as if nothing had been.
-    fn honest_again(&mut self) {
+    pub fn honest_again(&mut self) {
         for _ in 0..3 {
             if self.is_rx() {
                 self.hand.serve(5);
