@@ -457,6 +457,12 @@ struct vuser_queue_stats {
     uint64_t broadcast;
     // Frames by length: below 64, 64, 65 to 127, 128 to 255, 256 to 511, 512 to 1023, 1024 to 1518, above.
     uint64_t size_bins[8];
+    // Transmit: packets sent once more, because the back-end went away before it said that it had sent them. They are not
+    // counted again in packets and bytes. Always counted, as the next.
+    uint64_t tx_resent;
+    // Transmit, dropped when a back-end came back: not sent by the former one as far as it had said, and not to be sent once
+    // more (resend=0) or not possible any more.
+    uint64_t tx_dropped_on_reconnect;
 };
 
 // What a back-end has counted.

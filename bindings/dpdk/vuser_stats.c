@@ -51,6 +51,8 @@ static const struct name rx_names[] = {
     COUNTER("too_many_segments_packets", queue.too_many_segments),
     COUNTER("ring_full", queue.ring_full),
     COUNTER("lost_packets", queue.lost),
+    COUNTER("resent_packets", queue.tx_resent),
+    COUNTER("dropped_on_reconnect_packets", queue.tx_dropped_on_reconnect),
     COUNTER("kicks", queue.kicks),
 /* Counted, and so listed, only with the option stats=1. */
 }, sorted_names[] = {

@@ -118,6 +118,8 @@ queue_data(struct vuser_queue *queue, uint16_t size)
     ADD_NUMBER(d, "bad_address", stats.bad_address);
     ADD_NUMBER(d, "too_many_segments", stats.too_many_segments);
     ADD_NUMBER(d, "lost", stats.lost);
+    ADD_NUMBER(d, "tx_resent", stats.tx_resent);
+    ADD_NUMBER(d, "tx_dropped_on_reconnect", stats.tx_dropped_on_reconnect);
     return d;
 }
 

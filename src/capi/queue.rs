@@ -402,6 +402,12 @@ pub struct vuser_queue_stats {
     pub broadcast: u64,
     /// Frames by length: below 64, 64, 65 to 127, 128 to 255, 256 to 511, 512 to 1023, 1024 to 1518, above.
     pub size_bins: [u64; 8],
+    /// Transmit: packets sent once more, because the back-end went away before it said that it had sent them. They are not
+    /// counted again in packets and bytes. Always counted, as the next.
+    pub tx_resent: u64,
+    /// Transmit, dropped when a back-end came back: not sent by the former one as far as it had said, and not to be sent once
+    /// more (resend=0) or not possible any more.
+    pub tx_dropped_on_reconnect: u64,
 }
 
 // SAFETY: integers, `size` first.
@@ -429,6 +435,8 @@ fn from_stats(stats: &Stats) -> vuser_queue_stats {
         multicast: stats.multicast,
         broadcast: stats.broadcast,
         size_bins: stats.size_bins(),
+        tx_resent: stats.tx_resent,
+        tx_dropped_on_reconnect: stats.tx_dropped_on_reconnect,
     }
 }
 

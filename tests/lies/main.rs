@@ -7,5 +7,6 @@ mod headers;
 mod ids;
 mod lengths;
 mod places;
+mod resume;
 mod rig;
 mod scribble;
