@@ -1,6 +1,7 @@
 //! Floor 4: ways to reach a device. One verb each for what a device must be told (compare DPDK's
 //! `virtio_user_backend_ops`).
 
+pub mod vhost_kernel;
 pub mod vhost_user;
 pub mod vhost_vdpa;
 

@@ -43,9 +43,11 @@ const _: () = assert!(
 pub struct vuser_config {
     /// sizeof(struct vuser_config), as given to vuser_config_init.
     pub size: usize,
-    /// Socket of the back-end, or "loopback" for the one that is built in.
+    /// Socket of the back-end; "/dev/vhost-net" or "/dev/vhost-vdpa-N" for one of the kernel's; "loopback" for the one that
+    /// is built in.
     pub path: [c_char; 256],
-    /// Name of the kernel's interface, for back-ends of the kernel.
+    /// With path=/dev/vhost-net: name of the kernel's interface, a tap, which is made if there is none. Empty: the kernel
+    /// chooses one.
     pub iface: [c_char; 16],
     /// MAC address, if has_mac; else the device's, else a random one.
     pub mac: [u8; 6],
@@ -97,8 +99,9 @@ pub struct vuser_config {
     /// The application looks after events, by vuser_dev_fd and vuser_dev_process, in place of a thread of the library's.
     /// Default 0. As text: events=thread or events=manual.
     pub events_manual: u8,
-    /// Zero.
-    pub reserved2: u8,
+    /// With path=/dev/vhost-net: the kernel's interface stays when the device is closed. Default 0; one that was persistent
+    /// stays so.
+    pub persist: u8,
     /// Longest pause in milliseconds between two attempts to reach a back-end that has gone; the first is 10 ms.
     /// Default 1000.
     pub reconnect_ms: u32,
@@ -107,6 +110,8 @@ pub struct vuser_config {
     /// With server: permissions of the socket's file, 0660 for example (octal also as text). Default 0: what the umask
     /// leaves.
     pub socket_mode: u32,
+    /// With path=/dev/vhost-net: for how many microseconds the kernel's threads look again before they sleep. Default 0.
+    pub busyloop_us: u32,
 }
 
 // SAFETY: integers and arrays of them, `size` first.
@@ -175,10 +180,11 @@ impl vuser_config {
             reconnect: config.reconnect.into(),
             resend: config.resend.into(),
             events_manual: (config.events == EventMode::Manual).into(),
-            reserved2: 0,
+            persist: config.persist.into(),
             reconnect_ms: config.reconnect_ms,
             server_wait_ms: config.server_wait_ms,
             socket_mode: config.socket_mode.unwrap_or(0),
+            busyloop_us: config.busyloop_us,
         })
     }
 
@@ -223,6 +229,8 @@ impl vuser_config {
             reconnect_ms: self.reconnect_ms,
             resend: switch(self.resend, "resend")?,
             events: if switch(self.events_manual, "events_manual")? { EventMode::Manual } else { EventMode::Thread },
+            persist: switch(self.persist, "persist")?,
+            busyloop_us: self.busyloop_us,
         })
     }
 }
@@ -262,7 +270,8 @@ pub unsafe extern "C" fn vuser_config_init(config: *mut vuser_config, size: usiz
 ///
 /// DPDK's names: path, mac, cq, queues, queue_size, iface, server, mrg_rxbuf, in_order, packed_vq, vectorized, speed.
 /// Beyond them: event_idx, indirect, huge, stats, timeout_ms, mode, simd, server_wait_ms, socket_mode, reconnect,
-/// reconnect_ms, resend, events, and the offloads csum, tso, uso, rx_csum, lro, rx_uso, vlan_strip, hash. Nothing is changed unless all is right. -EINVAL names what is not.
+/// reconnect_ms, resend, events, persist, busyloop_us, and the offloads csum, tso, uso, rx_csum, lro, rx_uso, vlan_strip,
+/// hash. Nothing is changed unless all is right. -EINVAL names what is not.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_config_parse(config: *mut vuser_config, devargs: *const c_char) -> c_int {
     control("vuser_config_parse", || {

@@ -22,7 +22,7 @@ use super::dial::{Candidate, Errand, Missed};
 use super::events::{Event, Kind};
 use super::queues::{Side, running};
 use super::start::LET_GO;
-use super::{Device, Engine, Offloads, Parked, negotiate};
+use super::{Device, Engine, Offloads, Parked, Way, negotiate};
 use crate::backend::Notice;
 use crate::error::{Error, Result};
 use crate::spec::net::NetConfig;
@@ -131,11 +131,13 @@ impl Device {
         Ok(features)
     }
 
-    /// MAC and MTU, from the configuration space where the back-end has one. The address is the first back-end's.
+    /// MAC and MTU, from the configuration space where the back-end has one. The address stays the first back-end's.
     pub(super) fn note_space(&mut self, space: Option<NetConfig>, first: bool) {
         let Some(space) = space else { return };
         let before = (self.mac, self.mtu);
-        if first && self.config.mac.is_none() && self.offered.contains(Features::MAC) && space.mac != [0; 6] {
+        // The kernel's interface and we are one station: whoever gives it another address gives us one.
+        let follows = self.config.way() == Way::VhostKernel || first && self.config.mac.is_none();
+        if follows && self.offered.contains(Features::MAC) && space.mac != [0; 6] {
             self.mac = space.mac;
         }
         if self.offered.contains(Features::MTU) && space.mtu >= 68 {
@@ -264,7 +266,12 @@ impl Device {
             return None;
         }
         self.link.errand = true;
-        Some(Errand::Dial(Arc::new(self.config.clone())))
+        let mut config = self.config.clone();
+        if config.way() == Way::VhostKernel {
+            // An interface that has to be made again is what the former was.
+            config.mac = Some(self.mac);
+        }
+        Some(Errand::Dial(Arc::new(config)))
     }
 
     /// There can be one back-end only.

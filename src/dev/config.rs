@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bitflags::bitflags;
-use nix::errno::Errno;
 
 use crate::error::{Error, Result};
 use crate::mem::lanes::Simd;
@@ -32,6 +31,8 @@ const MIN_PAUSE_MS: u32 = 10;
 /// Permission bits of a file.
 const PERMISSIONS: u32 = 0o777;
 const PERMISSIONS_ARE: &str = "it is the permissions of a file in octal digits, 0660 for example";
+/// Longest time for which a thread of the kernel's may look again: a second.
+const MAX_BUSYLOOP_US: u32 = 1_000_000;
 /// Longest name of a network interface (`IFNAMSIZ` less its final zero).
 const MAX_IFACE: usize = 15;
 
@@ -117,8 +118,8 @@ pub enum Way {
     VhostUser,
     /// Through the kernel's vhost-vdpa: `/dev/vhost-vdpa-N`.
     VhostVdpa,
-    /// Through some other file of the kernel's.
-    Kernel,
+    /// Through the kernel's vhost-net, with a tap at the other end: `/dev/vhost-net`.
+    VhostKernel,
 }
 
 /// What a device shall be. [`Default`] is DPDK's default; [`parse`](Self::parse) changes it, and
@@ -179,6 +180,10 @@ pub struct Config {
     pub resend: bool,
     /// Who looks after events.
     pub events: EventMode,
+    /// With vhost-net: the tap stays when we go.
+    pub persist: bool,
+    /// With vhost-net: microseconds for which the kernel's threads look again before they sleep.
+    pub busyloop_us: u32,
 }
 
 impl Default for Config {
@@ -211,6 +216,8 @@ impl Default for Config {
             reconnect_ms: 1000,
             resend: true,
             events: EventMode::Thread,
+            persist: false,
+            busyloop_us: 0,
         }
     }
 }
@@ -218,7 +225,7 @@ impl Default for Config {
 type Set = fn(&mut Config, &Given<'_>) -> Result<()>;
 
 /// Every option that there is: the parser, and the list in its complaint, are this table.
-const OPTIONS: [(&str, Set); 33] = [
+const OPTIONS: [(&str, Set); 35] = [
     ("path", |c, g| g.path(&mut c.path)),
     ("mac", |c, g| g.mac(&mut c.mac)),
     ("cq", |c, g| g.switch(&mut c.cq)),
@@ -237,6 +244,8 @@ const OPTIONS: [(&str, Set); 33] = [
     ("stats", |c, g| g.switch(&mut c.stats)),
     ("timeout_ms", |c, g| g.number(&mut c.timeout_ms, 1..=MAX_TIMEOUT_MS, "milliseconds")),
     ("mode", |c, g| g.mode(&mut c.mode)),
+    ("persist", |c, g| g.switch(&mut c.persist)),
+    ("busyloop_us", |c, g| g.number(&mut c.busyloop_us, 0..=MAX_BUSYLOOP_US, "microseconds")),
     ("csum", |c, g| g.offload(&mut c.offloads, Offloads::CSUM)),
     ("tso", |c, g| g.offload(&mut c.offloads, Offloads::TSO)),
     ("uso", |c, g| g.offload(&mut c.offloads, Offloads::USO)),
@@ -291,6 +300,7 @@ impl Config {
         if let Some(mode) = self.socket_mode.filter(|mode| !(1..=PERMISSIONS).contains(mode)) {
             return Err(Error::invalid(format!("socket_mode={mode:04o}: {PERMISSIONS_ARE}")));
         }
+        within("busyloop_us", self.busyloop_us, 0..=MAX_BUSYLOOP_US, "microseconds")?;
         if self.speed != SPEED_UNKNOWN && !SPEEDS.contains(&self.speed) {
             return Err(bad_speed(self.speed));
         }
@@ -319,7 +329,7 @@ impl Config {
         match of_kernel {
             _ if self.is_loopback() => Way::Loopback,
             true if name.starts_with("vhost-vdpa") => Way::VhostVdpa,
-            true => Way::Kernel,
+            true => Way::VhostKernel,
             false => Way::VhostUser,
         }
     }
@@ -344,14 +354,7 @@ impl Config {
             let sentence = format!("path is missing: give the back-end's socket, path=/tmp/s, or path={LOOPBACK}");
             return Err(Error::invalid(sentence));
         }
-        if self.way() == Way::Kernel {
-            let sentence = format!(
-                "path={path}: vhost-net of the kernel is not in this release; give the path of a vhost-user socket or \
-                 /dev/vhost-vdpa-N"
-            );
-            return Err(Error::new(Errno::ENOTSUP, sentence));
-        }
-        if self.server && self.way() == Way::VhostVdpa {
+        if self.server && matches!(self.way(), Way::VhostVdpa | Way::VhostKernel) {
             return Err(Error::invalid(format!("server=1: path={path} is a device that is opened, not a socket")));
         }
         if self.server && self.is_loopback() {
@@ -363,11 +366,14 @@ impl Config {
             let sentence = "server_wait_ms and socket_mode are for server=1, where we are the side that listens";
             return Err(Error::invalid(sentence));
         }
-        if !self.iface.is_empty() {
-            return Err(Error::invalid(format!(
-                "iface={}: only a device of the kernel has a network interface to name; path={path} has none",
-                self.iface
-            )));
+        let only = "only path=/dev/vhost-net has an interface of the kernel's at its other end";
+        if self.way() != Way::VhostKernel {
+            if !self.iface.is_empty() {
+                return Err(Error::invalid(format!("iface={}: {only}, path={path} has none", self.iface)));
+            }
+            if self.persist || self.busyloop_us != 0 {
+                return Err(Error::invalid(format!("persist and busyloop_us: {only}, path={path} has none")));
+            }
         }
         if self.mode.is_some() && !self.is_loopback() {
             return Err(Error::invalid(format!("mode: only path={LOOPBACK} has modes, path={path} has none")));
@@ -534,6 +540,7 @@ fn bad_speed(given: impl std::fmt::Display) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::errno::Errno;
 
     fn parsed(devargs: &str) -> Result<Config> {
         let mut config = Config::default();
@@ -554,7 +561,7 @@ mod tests {
     #[test]
     fn every_option_reaches_its_field() {
         let base = Config { path: "p".into(), ..Config::default() };
-        let rows: [(&str, Config); 39] = [
+        let rows: [(&str, Config); 40] = [
             ("", base.clone()),
             ("path=/tmp/x=y", Config { path: "/tmp/x=y".into(), ..base.clone() }),
             ("path=/dev/shm/s", Config { path: "/dev/shm/s".into(), ..base.clone() }),
@@ -577,6 +584,16 @@ mod tests {
             ("indirect=0", Config { indirect: false, ..base.clone() }),
             ("huge=0", Config { huge: false, ..base.clone() }),
             ("timeout_ms=1", Config { timeout_ms: 1, ..base.clone() }),
+            (
+                "path=/dev/vhost-net,iface=tap0,persist=1,busyloop_us=50",
+                Config {
+                    path: "/dev/vhost-net".into(),
+                    iface: "tap0".into(),
+                    persist: true,
+                    busyloop_us: 50,
+                    ..base.clone()
+                },
+            ),
             ("path=loopback,mode=sink", Config { path: LOOPBACK.into(), mode: Some(Mode::Sink), ..base.clone() }),
             ("csum=1", Config { offloads: Offloads::CSUM, ..base.clone() }),
             ("tso=1,csum=0", Config { offloads: Offloads::TSO, ..base.clone() }),
@@ -650,8 +667,12 @@ mod tests {
             ("path=/tmp/s,mac=00:00:00:00:00:00", "that is no address"),
             ("path=/tmp/s,mode=echo", "only path=loopback has modes"),
             ("path=loopback,mode=eco", "mode=eco: it is one of echo, sink, source"),
-            ("path=/tmp/s,iface=tap0", "iface=tap0: only a device of the kernel"),
+            ("path=/tmp/s,iface=tap0", "iface=tap0: only path=/dev/vhost-net"),
             ("path=/tmp/s,iface=a-name-that-is-long", "1 to 15 bytes"),
+            ("path=/tmp/s,persist=1", "persist and busyloop_us: only path=/dev/vhost-net"),
+            ("path=/dev/vhost-vdpa-0,busyloop_us=50", "only path=/dev/vhost-net"),
+            ("path=/dev/vhost-net,busyloop_us=1000001", "0 to 1000000"),
+            ("path=/dev/vhost-net,server=1", "a device that is opened, not a socket"),
         ];
         refused(&rows);
     }
@@ -678,13 +699,6 @@ mod tests {
             ("path=/tmp/s,reconnect_ms=9", "reconnect_ms=9: it is a number of milliseconds, 10 to"),
             ("path=/tmp/s,events=poll", "events=poll: it is one of thread, manual"),
         ]);
-    }
-
-    #[test]
-    fn what_is_not_made_yet_is_another_error() {
-        let error = parsed("path=/dev/vhost-net,iface=tap0").unwrap_err();
-        assert_eq!(error.errno(), Errno::ENOTSUP, "{error}");
-        assert!(error.to_string().contains("not in this release"), "{error}");
     }
 
     #[test]

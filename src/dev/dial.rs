@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use super::config::{self, Config, Way};
 use crate::backend::Backend;
+use crate::backend::vhost_kernel::{self, VhostKernel};
 use crate::backend::vhost_user::VhostUser;
 use crate::backend::vhost_vdpa::VhostVdpa;
 use crate::device::{self, Loopback};
@@ -107,7 +108,11 @@ pub(super) fn dial(config: &Config, deadline: Deadline, hook: &Hook) -> std::res
             let backend = VhostVdpa::open(&config.path, config.timeout()).map_err(Missed::Absent)?;
             meet(Box::new(backend), None).map_err(Missed::Failed)
         }
-        Way::VhostUser | Way::Kernel => {
+        Way::VhostKernel => {
+            let backend = VhostKernel::open(&kernel_options(config)).map_err(Missed::Absent)?;
+            meet(Box::new(backend), None).map_err(Missed::Failed)
+        }
+        Way::VhostUser => {
             let stream = Stream::connect(&config.path, deadline).map_err(Missed::Absent)?;
             greet(stream, config, hook).map_err(Missed::Failed)
         }
@@ -132,6 +137,17 @@ fn built_in(config: &Config) -> Result<Candidate> {
     let loopback = Loopback::on_stream(theirs, options)?;
     let backend = VhostUser::on_stream(ours, config::LOOPBACK.to_owned(), config.timeout())?;
     meet(Box::new(backend), Some(loopback))
+}
+
+fn kernel_options(config: &Config) -> vhost_kernel::Options {
+    vhost_kernel::Options {
+        path: config.path.clone(),
+        iface: config.iface.clone(),
+        mac: config.mac,
+        pairs: config.queues,
+        persist: config.persist,
+        busyloop_us: config.busyloop_us,
+    }
 }
 
 /// Asks a device what it is, and takes VIRTIO 3.1.1's steps 1 to 3 with it.

@@ -262,7 +262,8 @@ impl Device {
             return Err(no_disabling());
         }
         self.down = !up;
-        let result = if self.running { self.resume_rings() } else { Ok(()) };
+        let result =
+            if self.running { self.resume_rings().and_then(|()| self.backend()?.set_carrier(up)) } else { Ok(()) };
         self.note_link();
         result
     }

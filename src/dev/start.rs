@@ -102,6 +102,8 @@ impl Device {
             return Err(Error::new(Errno::EIO, "the device failed when it was told to go"));
         }
         self.resume_rings()?;
+        let up = !self.down;
+        self.backend()?.set_carrier(up)?;
         self.fill_rings()?;
         self.running = true;
         self.look_at_link();

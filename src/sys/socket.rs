@@ -212,8 +212,8 @@ impl Stream {
         match nix::sys::socket::recv(self.fd.as_raw_fd(), &mut byte, flags) {
             Ok(0) => Look::Closed,
             Ok(_) => Look::Bytes,
-            // What is no socket is a back-end's business.
-            Err(Errno::EAGAIN | Errno::EINTR | Errno::ENOTSOCK) => Look::Nothing,
+            // What is no socket is a back-end's business, and so is one that has lost messages.
+            Err(Errno::EAGAIN | Errno::EINTR | Errno::ENOTSOCK | Errno::ENOBUFS) => Look::Nothing,
             Err(_) => Look::Closed,
         }
     }
