@@ -33,7 +33,7 @@ PMD_CFLAGS = -std=gnu11 -Wall -Wextra -fPIC -fvisibility=hidden -DALLOW_INTERNAL
 DRIVERDIR ?= $(shell echo RTE_EAL_PMD_PATH | $(CC) $$($(PKG_CONFIG) --cflags libdpdk) -include rte_build_config.h -E -P - | tail -1 | tr -d '"')
 PMD_ABI = $(lastword $(subst -, ,$(DRIVERDIR)))
 
-.PHONY: all lib pmd install-pmd examples install clean demo test test-unit test-foreign test-peers test-dpdk bench bench-dpdk \
+.PHONY: all lib pmd install-pmd examples install clean demo test test-unit test-vm test-foreign test-peers test-dpdk bench bench-dpdk \
   header lint prepare FORCE
 
 all: lib examples
@@ -169,6 +169,10 @@ test-foreign: lib $(FOREIGN)
 # Open vSwitch and testpmd, which come and go.
 test-peers: lib $(PEERS)
 	$(CARGO) test --locked --features header --test peers
+
+# In a kernel of their own, which is built once and kept (tests/vm/uml/build.sh).
+test-vm: lib examples
+	$(CARGO) test --locked --features header --test vm
 
 test-dpdk: pmd $(DPDK_TESTS)
 	$(CARGO) test --locked --features header --test dpdk

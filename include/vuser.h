@@ -175,9 +175,11 @@ typedef void (*vuser_log_fn)(int level, const char *message, void *ctx);
 struct vuser_config {
     // sizeof(struct vuser_config), as given to vuser_config_init.
     size_t size;
-    // Socket of the back-end, or "loopback" for the one that is built in.
+    // Socket of the back-end; "/dev/vhost-net" or "/dev/vhost-vdpa-N" for one of the kernel's; "loopback" for the one that
+    // is built in.
     char path[256];
-    // Name of the kernel's interface, for back-ends of the kernel.
+    // With path=/dev/vhost-net: name of the kernel's interface, a tap, which is made if there is none. Empty: the kernel
+    // chooses one.
     char iface[16];
     // MAC address, if has_mac; else the device's, else a random one.
     uint8_t mac[6];
@@ -229,8 +231,9 @@ struct vuser_config {
     // The application looks after events, by vuser_dev_fd and vuser_dev_process, in place of a thread of the library's.
     // Default 0. As text: events=thread or events=manual.
     uint8_t events_manual;
-    // Zero.
-    uint8_t reserved2;
+    // With path=/dev/vhost-net: the kernel's interface stays when the device is closed. Default 0; one that was persistent
+    // stays so.
+    uint8_t persist;
     // Longest pause in milliseconds between two attempts to reach a back-end that has gone; the first is 10 ms.
     // Default 1000.
     uint32_t reconnect_ms;
@@ -239,6 +242,8 @@ struct vuser_config {
     // With server: permissions of the socket's file, 0660 for example (octal also as text). Default 0: what the umask
     // leaves.
     uint32_t socket_mode;
+    // With path=/dev/vhost-net: for how many microseconds the kernel's threads look again before they sleep. Default 0.
+    uint32_t busyloop_us;
 };
 
 // What is known of a device.
@@ -506,7 +511,8 @@ int vuser_config_init(struct vuser_config *config,
 //
 // DPDK's names: path, mac, cq, queues, queue_size, iface, server, mrg_rxbuf, in_order, packed_vq, vectorized, speed.
 // Beyond them: event_idx, indirect, huge, stats, timeout_ms, mode, simd, server_wait_ms, socket_mode, reconnect,
-// reconnect_ms, resend, events, and the offloads csum, tso, uso, rx_csum, lro, rx_uso, vlan_strip, hash. Nothing is changed unless all is right. -EINVAL names what is not.
+// reconnect_ms, resend, events, persist, busyloop_us, and the offloads csum, tso, uso, rx_csum, lro, rx_uso, vlan_strip,
+// hash. Nothing is changed unless all is right. -EINVAL names what is not.
 int vuser_config_parse(struct vuser_config *config,
                        const char *devargs);
 

@@ -17,6 +17,13 @@ need 'command -v dpdk-testpmd' dpdk-dev
 need 'pkg-config --exists libdpdk' libdpdk-dev
 need 'pkg-config --exists wireshark' 'libwireshark-dev libglib2.0-dev'
 need 'command -v valgrind' valgrind
+# The kernel of tests/vm, and what is run in it
+need 'command -v flex' flex
+need 'command -v bison' bison
+need 'command -v bc' bc
+need 'command -v xz' xz-utils
+need 'command -v ip' iproute2
+need 'command -v ping' iputils-ping
 need 'test -x /usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk' openvswitch-switch-dpdk
 # Virtual machines with Debian's kernel: what starts them, and what their kernel is made ready with.
 if [ "$(uname -m)" = x86_64 ]; then

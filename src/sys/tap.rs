@@ -16,6 +16,7 @@ type Outcome<T = ()> = nix::Result<T>;
 mod ioctl {
     use libc::{c_int, c_uint, ifreq};
     nix::ioctl_write_ptr_bad!(set_iff, libc::TUNSETIFF, ifreq);
+    nix::ioctl_read_bad!(get_iff, libc::TUNGETIFF, ifreq);
     nix::ioctl_write_int_bad!(set_persist, libc::TUNSETPERSIST);
     nix::ioctl_read_bad!(get_features, libc::TUNGETFEATURES, c_uint);
     nix::ioctl_write_int_bad!(set_offload, libc::TUNSETOFFLOAD);
@@ -55,6 +56,14 @@ impl TapQueue {
         let asked = &raw mut request;
         // SAFETY: a request that lives as long as the call, which also writes the name that was chosen.
         unsafe { ioctl::set_iff(self.0.as_raw_fd(), asked) }?;
+        Ok(name_in(&request))
+    }
+
+    /// TUNGETIFF: the name of the tap now, in whatever namespace it is; `EBADFD` when it is no more.
+    pub fn name(&self) -> Outcome<String> {
+        let mut request = request("")?;
+        // SAFETY: a request that lives as long as the call, to be written.
+        unsafe { ioctl::get_iff(self.0.as_raw_fd(), &raw mut request) }?;
         Ok(name_in(&request))
     }
 

@@ -126,22 +126,27 @@ impl VhostKernel {
         }
     }
 
-    /// Looks at the interface; whether it is another than when we last did.
+    /// Looks at the interface; whether it is another than when we last did. One that was moved to another network
+    /// namespace works on, out of our sight.
     fn look(&mut self) -> bool {
         match self.interface.state() {
             Ok(state) => std::mem::replace(&mut self.state, state) != state,
-            Err(Errno::ENODEV) => {
-                self.lose();
+            Err(_) => {
+                self.check_gone();
                 false
             }
-            Err(_) => false,
         }
     }
 
-    fn lose(&mut self) {
-        let sentence =
-            format!("{}: the interface is no more: it was deleted, or moved to another namespace", self.name);
-        self.gone.get_or_insert(Error::new(Errno::ENODEV, sentence));
+    fn check_gone(&mut self) {
+        if self.gone.is_none() && self.now().is_none() {
+            self.gone = Some(Error::new(Errno::ENODEV, format!("the interface {} was deleted", self.name)));
+        }
+    }
+
+    /// Name of the interface now; `None` when it is no more.
+    fn now(&self) -> Option<String> {
+        self.tap().ok()?.name().ok()
     }
 
     /// The tap queue of the first pair: it is always attached, so that it can speak for the interface.
@@ -177,8 +182,11 @@ impl Unit {
         on.all(|(side, _)| self.vhost.set_net_backend(side, None).is_ok())
     }
 
-    /// Connects a ring to the tap or takes it off; what a stop cannot do twice does not matter.
+    /// Connects a ring to the tap or takes it off. The kernel refuses to take off what it has never been told the memory of.
     fn enable(&mut self, side: usize, on: bool, alone: bool) -> nix::Result<()> {
+        if self.on.get(side) == Some(&on) {
+            return Ok(());
+        }
         let others = self.on.iter().enumerate().any(|(i, &on)| i != side && on);
         if on && !self.attached {
             self.tap.set_attached(true)?;
@@ -199,11 +207,7 @@ impl Unit {
 
 impl Backend for VhostKernel {
     fn describe(&self) -> String {
-        format!(
-            "{} of the kernel, interface {}",
-            self.path.display(),
-            self.interface.name().unwrap_or(self.name.clone())
-        )
+        format!("{} of the kernel, interface {}", self.path.display(), self.now().unwrap_or(self.name.clone()))
     }
 
     fn features(&mut self) -> Result<Features> {
@@ -338,7 +342,7 @@ impl Backend for VhostKernel {
     }
 
     fn is_alive(&self) -> bool {
-        self.gone.is_none() && self.interface.name().is_ok()
+        self.gone.is_none() && self.now().is_some()
     }
 
     fn watched(&self) -> Vec<BorrowedFd<'_>> {
@@ -349,7 +353,7 @@ impl Backend for VhostKernel {
     fn hear(&mut self) -> Vec<Notice> {
         let mut heard = Vec::new();
         match self.interface.hear() {
-            Some(News::Gone) => self.lose(),
+            Some(News::Gone) => self.check_gone(),
             Some(News::Changed) if self.look() => heard.push(Notice::ConfigChanged),
             _ => {}
         }

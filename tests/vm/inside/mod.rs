@@ -1,0 +1,4 @@
+//! What runs in the kernel under test, as root, with nobody else there.
+
+mod lab;
+mod vhost_net;

@@ -1,0 +1,116 @@
+//! `path=/dev/vhost-net`: the kernel's network stack at the other end of the cable.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::lab::{Wire, config, device, in_namespace, pool, sh};
+
+/// Two interfaces on a wire of ours, one of them in a namespace of its own, so that the kernel has to use the wire.
+fn wire(more: &str) -> Wire {
+    let a = format!("path=/dev/vhost-net,iface=near{more}");
+    let b = format!("path=/dev/vhost-net,iface=far{more}");
+    let pool = pool(&config(&a), 2);
+    let wire = Wire::new([device(&a, &pool), device(&b, &pool)]);
+    sh("ip addr add 10.9.0.1/24 dev near; ip link set near up");
+    sh("ip netns add other; ip link set far netns other");
+    sh("ip -n other addr add 10.9.0.2/24 dev far; ip -n other link set far up");
+    wire
+}
+
+fn end(wire: Wire) {
+    drop(wire.cut());
+    sh("ip netns del other");
+    sh("! ip link show near 2> /dev/null");
+}
+
+const OFFLOADS: [&str; 4] = [
+    "",
+    ",csum=1,rx_csum=1",
+    ",csum=1,rx_csum=1,tso=1,lro=1",
+    ",csum=1,rx_csum=1,tso=1,lro=1,uso=1,rx_uso=1,mrg_rxbuf=1",
+];
+
+#[test]
+#[ignore = "inside"]
+fn pings_are_answered() {
+    for more in ["", ",mrg_rxbuf=0", ",event_idx=0,indirect=0", ",queue_size=64,busyloop_us=50"] {
+        let wire = wire(more);
+        let told = sh("ping -c 10 -i 0.01 -W 5 10.9.0.2");
+        assert!(told.contains("10 received"), "{more}: {told}");
+        sh("ping -c 3 -i 0.01 -W 5 -s 1400 10.9.0.2");
+        end(wire);
+    }
+}
+
+/// A megabyte that is the same every time.
+fn text() -> Vec<u8> {
+    (0..1u32 << 18).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect()
+}
+
+#[test]
+#[ignore = "inside"]
+fn tcp_goes_through_with_every_set_of_offloads() {
+    for more in OFFLOADS {
+        let wire = wire(more);
+        let (listening, is_listening) = std::sync::mpsc::channel();
+        let server = in_namespace("other", move || {
+            let listener = TcpListener::bind("10.9.0.2:7000").unwrap();
+            listening.send(()).unwrap();
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut got = vec![0; text().len()];
+            stream.read_exact(&mut got).unwrap();
+            // And back.
+            stream.write_all(&got).unwrap();
+            got
+        });
+        is_listening.recv().unwrap();
+        let mut stream = TcpStream::connect("10.9.0.2:7000").unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream.write_all(&text()).unwrap();
+        let mut back = vec![0; text().len()];
+        stream.read_exact(&mut back).unwrap();
+        assert!(server.join().unwrap() == text() && back == text(), "{more}: other bytes arrived");
+        let (large, partial) = (wire.seen.large.load(Ordering::Relaxed), wire.seen.partial.load(Ordering::Relaxed));
+        println!("tcp{more}: {} frames, {large} large, {partial} partial", wire.seen.frames.load(Ordering::Relaxed));
+        assert_eq!(large > 0, more.contains("lro"), "{more}: {large} large frames");
+        assert_eq!(partial > 0, more.contains("rx_csum"), "{more}: {partial} frames with partial checksums");
+        end(wire);
+    }
+}
+
+#[test]
+#[ignore = "inside"]
+fn udp_goes_through_with_every_set_of_offloads() {
+    for more in OFFLOADS {
+        let wire = wire(more);
+        let echo = {
+            let (bound, is_bound) = std::sync::mpsc::channel();
+            let echo = in_namespace("other", move || {
+                let socket = UdpSocket::bind("10.9.0.2:7001").unwrap();
+                socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+                bound.send(()).unwrap();
+                let mut datagram = [0; 4096];
+                for _ in 0..200 {
+                    let (len, from) = socket.recv_from(&mut datagram).unwrap();
+                    socket.send_to(&datagram[..len], from).unwrap();
+                }
+            });
+            is_bound.recv().unwrap();
+            echo
+        };
+        let socket = UdpSocket::bind("10.9.0.1:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let text = text();
+        for n in 0..200 {
+            let datagram = &text[n..n + 1 + n * 17 % 3000];
+            socket.send_to(datagram, "10.9.0.2:7001").unwrap();
+            let mut back = [0; 4096];
+            let len = socket.recv(&mut back).unwrap();
+            assert!(back[..len] == *datagram, "{more}: other bytes came back");
+        }
+        echo.join().unwrap();
+        end(wire);
+    }
+}
