@@ -654,6 +654,39 @@ int vuser_dev_process(struct vuser_dev *dev,
                       struct vuser_event *events,
                       unsigned int n);
 
+// Chooses another MAC address, six bytes. A device that can be told is told, by its control queue (CTRL_MAC_ADDR) or as the
+// back-end can, at once or when it is started; of any other the address is the application's alone, and the frames that
+// come are what they were. -EINVAL: not a unicast address; -EREMOTEIO: the device refused it; -ETIMEDOUT: it doesn't answer.
+int vuser_dev_set_mac(struct vuser_dev *dev,
+                      const uint8_t *mac);
+
+// Receives all frames (1), or only those for our addresses (0). A stopped device is told when it is started, and so is each
+// back-end that comes later. -ENOTSUP: the device has no control queue with CTRL_RX, and decides for itself which frames it
+// gives; -EREMOTEIO: it refused; -ETIMEDOUT: it doesn't answer.
+int vuser_dev_set_promiscuous(struct vuser_dev *dev,
+                              int on);
+
+// Receives all multicast frames (1), or only those for our addresses (0). Otherwise as vuser_dev_set_promiscuous.
+int vuser_dev_set_allmulticast(struct vuser_dev *dev,
+                               int on);
+
+// Receives also frames for these `n` addresses of six bytes each, one behind the other, unicast and multicast, and for no
+// others that were given before. -E2BIG: more than 256. Otherwise as vuser_dev_set_promiscuous.
+int vuser_dev_set_addresses(struct vuser_dev *dev,
+                            const uint8_t *addresses,
+                            uint16_t n);
+
+// Receives frames of a VLAN, 0 to 4095, too (1), or no longer (0). A device that filters VLANs gives only those that were
+// asked for; it becomes one by the first call of this while it is stopped. -ENOTSUP: the device can't filter VLANs, or does
+// not as it was started; -EREMOTEIO: it refused; -ETIMEDOUT: it doesn't answer.
+int vuser_dev_vlan_filter(struct vuser_dev *dev,
+                          uint16_t vlan,
+                          int on);
+
+// Tells a device that had asked for it (VUSER_EVENT_ANNOUNCE) that its address has been announced to the network.
+// -ENOTSUP: the device has no way to ask.
+int vuser_dev_announced(struct vuser_dev *dev);
+
 // Gets an empty buffer; NULL when the pool has none.
 struct vuser_mbuf *vuser_mbuf_alloc(struct vuser_pool *pool);
 

@@ -111,7 +111,10 @@ impl Device {
             let message = format!("queues={asked}: the back-end has {has} queue pair(s); give queues={has} or less");
             return Err(Error::new(Errno::ENOTSUP, message));
         }
-        let mut wish = self.chosen;
+        let mut wish = match candidate.backend.control_ring() {
+            Some(_) => self.chosen,
+            None => negotiate::by_messages(self.chosen),
+        };
         if self.started {
             // What comes in frames, and what may go out in them, is what it was when the application started.
             wish = negotiate::without_offloads(wish) | self.promised;
@@ -184,7 +187,7 @@ impl Device {
         let Some(backend) = self.backend.take() else { return };
         log::warn!("{}: {why}", backend.describe());
         self.link.reason = why.to_string();
-        (self.running, self.status) = (false, Status::empty());
+        (self.running, self.status, self.control) = (false, Status::empty(), None);
         for (index, queue) in (0..).zip(self.queues.iter_mut()) {
             let Some(queue) = queue else { continue };
             queue.on = false;

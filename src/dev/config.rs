@@ -507,7 +507,7 @@ fn mac(text: &str) -> Option<[u8; 6]> {
     parts.next().is_none().then_some(mac)
 }
 
-fn unicast(mac: [u8; 6]) -> Result<()> {
+pub(super) fn unicast(mac: [u8; 6]) -> Result<()> {
     let what = match mac {
         [0, 0, 0, 0, 0, 0] => "no address",
         [first, ..] if first & 1 == 1 => "a group of stations",

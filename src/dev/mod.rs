@@ -11,9 +11,11 @@
 
 mod attach;
 pub mod config;
+mod control;
 pub mod dial;
 mod engine;
 pub mod events;
+pub mod filters;
 pub mod handle;
 mod link;
 pub mod live;
@@ -30,7 +32,9 @@ use std::sync::atomic::Ordering;
 use nix::errno::Errno;
 
 pub use config::{Config, Offloads, Way};
+use control::ControlQueue;
 use engine::Engine;
+use filters::Wishes;
 use link::Link;
 pub use link::Watch;
 use live::Live;
@@ -90,6 +94,9 @@ pub struct Device {
     /// The connection that the rings are of, if they are not of the present one.
     carried_from: u64,
     live: Arc<Live>,
+    /// The control queue of a device that runs and has one.
+    control: Option<ControlQueue>,
+    wishes: Wishes,
     /// Last, so that it outlives the back-end's connection to it.
     loopback: Option<Loopback>,
 }
@@ -139,7 +146,7 @@ impl Device {
             running: false,
             offered,
             chosen,
-            features: negotiate::agree(chosen, offered),
+            features: negotiate::agree(negotiate::by_messages(chosen), offered),
             promised: Features::empty(),
             status: Status::empty(),
             queues: (0..2 * config.queues).map(|_| None).collect(),
@@ -155,6 +162,8 @@ impl Device {
             parked: Vec::new(),
             carried_from: 0,
             live: Arc::new(Live::new()?),
+            control: None,
+            wishes: Wishes::default(),
             loopback: None,
             config,
         };
@@ -265,7 +274,8 @@ impl Device {
     pub fn reset(&mut self) -> Result<()> {
         let result = self.stop();
         self.chosen = negotiate::wanted(&self.config);
-        self.features = negotiate::agree(self.chosen, self.offered);
+        let wish = if self.has_control() { self.chosen } else { negotiate::by_messages(self.chosen) };
+        self.features = negotiate::agree(wish, self.offered);
         result
     }
 

@@ -19,6 +19,7 @@ pub const SUPPORTED: Features = Features::CSUM
     .union(Features::STATUS)
     .union(Features::MQ)
     .union(Features::CTRL_VQ)
+    .union(OVER_CONTROL_QUEUE)
     .union(Features::ANY_LAYOUT)
     .union(Features::INDIRECT_DESC)
     .union(Features::EVENT_IDX)
@@ -31,9 +32,17 @@ pub const SUPPORTED: Features = Features::CSUM
     .union(Features::HASH_REPORT)
     .union(Features::GUEST_HDRLEN);
 
+/// Features that are of use only where there is a control queue of the device's own to speak over.
+const OVER_CONTROL_QUEUE: Features = Features::CTRL_RX
+    .union(Features::CTRL_VLAN)
+    .union(Features::GUEST_ANNOUNCE)
+    .union(Features::CTRL_MAC_ADDR)
+    .union(Features::RSS);
+
 /// What each feature cannot do without (VIRTIO 5.1.3.1, 6; the last two lines are bits above 31, which legacy
 /// devices do not have).
-const NEEDS: [(Features, Features); 12] = [
+const NEEDS: [(Features, Features); 13] = [
+    (OVER_CONTROL_QUEUE, Features::CTRL_VQ),
     (Features::GUEST_TSO4, Features::GUEST_CSUM),
     (Features::GUEST_TSO6, Features::GUEST_CSUM),
     (Features::GUEST_ECN, Features::GUEST_TSO4.union(Features::GUEST_TSO6)),
@@ -82,8 +91,17 @@ pub fn wanted(config: &Config) -> Features {
     wanted.set(Features::RING_PACKED, config.packed_vq);
     wanted.set(Features::EVENT_IDX, config.event_idx);
     wanted.set(Features::INDIRECT_DESC, config.indirect);
-    // MQ must not be without CTRL_VQ (VIRTIO 5.1.3.1). Nothing is sent on that queue: pairs are switched by messages.
-    wanted.set(Features::MQ | Features::CTRL_VQ, config.queues > 1);
+    // VLANs are filtered only when somebody says which: a device that agreed to it drops all others.
+    wanted |= Features::CTRL_VQ | (OVER_CONTROL_QUEUE - Features::CTRL_VLAN);
+    wanted.set(Features::MQ, config.queues > 1);
+    wanted
+}
+
+/// What is wanted of a device that has no control queue of its own, and is told of everything by messages. MQ must not be
+/// without CTRL_VQ (VIRTIO 5.1.3.1), on which nothing is sent then.
+pub fn by_messages(mut wanted: Features) -> Features {
+    wanted -= OVER_CONTROL_QUEUE;
+    wanted.set(Features::CTRL_VQ, wanted.contains(Features::MQ));
     wanted
 }
 

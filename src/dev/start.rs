@@ -96,11 +96,13 @@ impl Device {
             let backend = self.backend.as_mut().ok_or_else(no_back_end)?;
             backend.setup_ring(&RingSetup { index, size: queue.size, base, desc, driver, device, kick })?;
         }
+        self.set_up_control()?;
         self.enable_first()?;
         self.set_status_bits(Status::DRIVER_OK)?;
         if self.status().intersects(Status::NEEDS_RESET | Status::FAILED) {
             return Err(Error::new(Errno::EIO, "the device failed when it was told to go"));
         }
+        self.tell_wishes()?;
         self.resume_rings()?;
         let up = !self.down;
         self.backend()?.set_carrier(up)?;
@@ -116,6 +118,10 @@ impl Device {
         let rings = Arc::new(RingMemory::new(self.features, &sizes, self.config.huge)?);
         let mut map = self.planned_memory()?;
         map.add(rings.region())?;
+        self.make_control()?;
+        if let Some(control) = &self.control {
+            map.add(control.region())?;
+        }
         map.merge();
         self.live.renew_map(&map);
         self.make_engines(&rings)?;
@@ -238,7 +244,7 @@ impl Device {
         if !self.parked.is_empty() {
             log::warn!("the device was not stopped: the buffers that it has stay with it until uninit");
         }
-        self.rings = None;
+        (self.rings, self.control) = (None, None);
         self.note_memory();
         self.note_link();
         keep(self.back_to_driver());

@@ -88,3 +88,52 @@ pub const NET_S_LINK_UP: u16 = 1;
 pub const NET_S_ANNOUNCE: u16 = 2;
 
 const _: () = assert!(size_of::<NetHdr>() == HDR_LEN_HASH && size_of::<NetConfig>() == 24);
+
+/// A command of the control queue (5.1.6.5): class and number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Control {
+    /// `class` of the header.
+    pub class: u8,
+    /// `command` of the header.
+    pub command: u8,
+    /// What the standard calls it, less its prefix.
+    pub name: &'static str,
+}
+
+macro_rules! controls {
+    ($($(#[$doc:meta])* $name:ident = $class:literal, $command:literal;)*) => {
+        impl Control {
+            $($(#[$doc])* pub const $name: Self = Self { class: $class, command: $command, name: stringify!($name) };)*
+        }
+    };
+}
+
+controls! {
+    /// All frames, or only those for the device's addresses (5.1.6.5.1).
+    RX_PROMISC = 0, 0;
+    /// All multicast frames (5.1.6.5.1).
+    RX_ALLMULTI = 0, 1;
+    /// The addresses besides the first (5.1.6.5.2).
+    MAC_TABLE_SET = 1, 0;
+    /// The first address (5.1.6.5.2).
+    MAC_ADDR_SET = 1, 1;
+    /// Frames of this VLAN too (5.1.6.5.3).
+    VLAN_ADD = 2, 0;
+    /// No longer frames of this VLAN (5.1.6.5.3).
+    VLAN_DEL = 2, 1;
+    /// What was to be announced has been (5.1.6.5.4).
+    ANNOUNCE_ACK = 3, 0;
+    /// Queue pairs in use (5.1.6.5.5).
+    MQ_VQ_PAIRS_SET = 4, 0;
+    /// Receive side scaling (5.1.6.5.7).
+    MQ_RSS_CONFIG = 4, 1;
+    /// Which frames have a hash (5.1.6.5.6.4).
+    MQ_HASH_CONFIG = 4, 2;
+}
+
+/// `ack` of a command that was done (5.1.6.5).
+pub const CONTROL_OK: u8 = 0;
+/// `ack` of a command that was not.
+pub const CONTROL_ERR: u8 = 1;
+/// Number of VLANs.
+pub const VLANS: u16 = 4096;

@@ -198,11 +198,37 @@ static void info_says_what_is_known(void)
 	rig_close(&rig);
 }
 
+static void filters_need_a_device_that_has_them(void)
+{
+	static const uint8_t mac[12] = {2, 0, 0, 0, 0, 0x55, 1, 0, 0x5e, 0, 0, 1};
+	struct rig rig = rig_open("path=loopback");
+	struct vuser_dev *dev = rig.dev;
+	struct vuser_dev_info info;
+
+	REFUSED(EINVAL, "dev is NULL", vuser_dev_set_mac(NULL, mac));
+	REFUSED(EINVAL, "mac is NULL", vuser_dev_set_mac(dev, NULL));
+	REFUSED(EINVAL, "a group of stations", vuser_dev_set_mac(dev, mac + 6));
+	CHECK(vuser_dev_set_mac(dev, mac) == 0);
+	memset(&info, 0, sizeof(info));
+	info.size = sizeof(info);
+	CHECK(vuser_dev_get_info(dev, &info) == 0 && memcmp(info.mac, mac, 6) == 0);
+	REFUSED(EINVAL, "dev is NULL", vuser_dev_set_promiscuous(NULL, 1));
+	REFUSED(ENOTSUP, "CTRL_RX", vuser_dev_set_promiscuous(dev, 1));
+	REFUSED(ENOTSUP, "CTRL_RX", vuser_dev_set_allmulticast(dev, 1));
+	REFUSED(EINVAL, "addresses is NULL", vuser_dev_set_addresses(dev, NULL, 1));
+	REFUSED(ENOTSUP, "CTRL_RX", vuser_dev_set_addresses(dev, mac, 2));
+	REFUSED(ENOTSUP, "CTRL_VLAN", vuser_dev_vlan_filter(dev, 5, 1));
+	REFUSED(EINVAL, "no VLAN 4096", vuser_dev_vlan_filter(dev, 4096, 1));
+	REFUSED(ENOTSUP, "GUEST_ANNOUNCE", vuser_dev_announced(dev));
+	rig_close(&rig);
+}
+
 int main(void)
 {
 	no_device_without_a_back_end();
 	calls_refuse_no_device();
 	features_are_a_choice_among_those_offered();
+	filters_need_a_device_that_has_them();
 	queues_come_before_the_start();
 	a_device_starts_stops_and_starts_again();
 	info_says_what_is_known();

@@ -145,9 +145,12 @@ impl VhostVdpa {
         let mut stopped = Vec::new();
         for &(index, begun) in &self.begun {
             let what = format!("VHOST_GET_VRING_BASE of ring {index}");
-            let base = self.calls.call(&what, move |d| d.ring_base(index.into()));
-            // A device that cannot say it can be reset all the same.
-            stopped.push((index, base.unwrap_or(begun)));
+            match self.calls.call(&what, move |d| d.ring_base(index.into())) {
+                Ok(base) => stopped.push((index, base)),
+                Err(e) if !self.calls.is_alive() => return Err(e),
+                // A device that cannot say it can be reset all the same.
+                Err(_) => stopped.push((index, begun)),
+            }
         }
         self.reset()?;
         Ok(stopped)
