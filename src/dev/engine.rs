@@ -15,7 +15,7 @@ pub(super) enum Engine {
     Halted(Box<Engine>),
 }
 
-#[allow(dead_code, reason = "salvage and what follows it is for reconnecting")]
+#[allow(dead_code, reason = "resume_base and resume are for INFLIGHT")]
 impl Engine {
     /// The device has let go of it: all its buffers come back.
     pub(super) fn reclaim(self) {
@@ -119,7 +119,6 @@ pub(super) const HALTED: u8 = 2;
 
 /// What an engine had whose device is gone. What is not [restored](Engine::restore) goes back to where it came from when
 /// this is dropped.
-#[allow(dead_code, reason = "for reconnecting")]
 pub(super) enum Salvage {
     /// There was no queue.
     Nothing,

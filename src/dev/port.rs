@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::engine::{Engine, HALTED, IDLE, Salvage, WORKING};
+use super::engine::{Engine, HALTED, IDLE, WORKING};
 use crate::buf::MbufRef;
 use crate::error::{Error, Result};
 use crate::net::path::{Descriptor, Monitor};
@@ -71,12 +71,6 @@ impl Paused<'_> {
     pub(super) fn replace(&mut self, engine: Engine) -> Engine {
         self.port.state.store(engine.state(), Ordering::Release);
         std::mem::replace(self.engine(), engine)
-    }
-
-    /// Takes the engine out, whose device is gone, and keeps all that it had.
-    #[allow(dead_code, reason = "for reconnecting")]
-    pub(super) fn salvage(&mut self) -> Salvage {
-        self.replace(Engine::Idle).salvage()
     }
 
     /// Collects all that has been sent; whether the device has nothing left to send.
