@@ -168,7 +168,7 @@ impl<L: Lanes> Offers<L::Quad> for Numbered<L> {
 
 impl<L: Lanes> Takes<L::Quad> for Numbered<L> {
     unsafe fn step(&mut self, _: usize, used: UsedStep<'_, L::Quad>) -> bool {
-        if self.0.any(used.miss) {
+        if self.0.any_above(used.lens, u32::MAX) {
             return false;
         }
         let numbers: [u64; STEP] = std::array::from_fn(|k| self.1 + k as u64);
@@ -185,9 +185,9 @@ fn step_around(mut ring: impl Ring, mut device: Device) {
     let (mut offered, mut back, mut steps) = (0u64, 0u64, 0);
     while back < 150_000 {
         loop {
-            let taken = ring.offer_steps(9, DESC_F_WRITE, &mut Numbered(lanes, offered));
+            let taken = ring.offer_steps(37, DESC_F_WRITE, &mut Numbered(lanes, offered));
             if taken > 0 {
-                offered += (STEP * taken) as u64;
+                offered += taken as u64;
                 continue;
             }
             let len = length(offered) as u32;
@@ -200,9 +200,9 @@ fn step_around(mut ring: impl Ring, mut device: Device) {
         while device.use_one().is_some() {}
         ring.poll().unwrap();
         loop {
-            let taken = ring.take_steps(7, Lengths::Wanted, &mut Numbered(lanes, back));
+            let taken = ring.take_steps(30, Lengths::Wanted, &mut Numbered(lanes, back));
             if taken > 0 {
-                (back, steps) = (back + (STEP * taken) as u64, steps + taken);
+                (back, steps) = (back + taken as u64, steps + taken / STEP);
             } else if let Some((c, ..)) = ring.take().unwrap() {
                 assert_eq!(c, cookie(back));
                 back += 1;

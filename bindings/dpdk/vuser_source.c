@@ -22,7 +22,7 @@ get_bulk(void *ctx, struct vuser_mbuf **mbufs, unsigned int n)
     cache = rte_mempool_default_cache(rxq->pool, rte_lcore_id());
     if (likely(cache != NULL && cache->len >= n)) {
         cache->len -= n;
-        rte_memcpy(mbufs, &cache->objs[cache->len], n * sizeof(*mbufs));
+        memcpy(mbufs, &cache->objs[cache->len], n * sizeof(*mbufs));
         return 0;
     }
 #else

@@ -5,7 +5,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 pub use super::layout::Mbuf;
-use crate::mem::lanes::Lanes;
+use crate::mem::lanes::{Lanes, STEP};
 use crate::ring::Cookie;
 
 /// `ol_flags` as DPDK numbers them.
@@ -66,6 +66,19 @@ const _: () = {
 #[inline(always)]
 pub const fn rearm(data_off: u16, port: u16) -> u64 {
     data_off as u64 | 1 << 16 | 1 << 32 | (port as u64) << 48
+}
+
+/// What [`MbufRef::receive`] does, for four buffers with lengths below 2^16.
+///
+/// # Safety
+/// The buffers are valid and the caller's.
+#[inline(always)]
+pub unsafe fn receive_step<L: Lanes>(lanes: L, step: [MbufRef; STEP], rearm: u64, lens: L::Quad) {
+    // SAFETY: 32 bytes from `data_off` on of four valid descriptors.
+    unsafe {
+        let to = step.map(|m| (&raw mut (*m.0.as_ptr()).data_off).cast::<u64>());
+        lanes.store_with_lengths(to, lanes.quad(&[rearm, 0, 0, 0]), lens);
+    }
 }
 
 /// Lengths for transmit offloads, taken apart.
@@ -189,13 +202,6 @@ impl MbufRef {
             let words = (&raw mut (*self.0.as_ptr()).data_off).cast::<[u64; 4]>();
             words.write([rearm, 0, u64::from(len) << 32, u64::from(len as u16)]);
         }
-    }
-
-    /// The same for bytes that lanes have put together: [`rearm`], then zero flags, then the lengths.
-    #[inline(always)]
-    pub fn receive_in<L: Lanes>(self, lanes: L, words: L::Quad) {
-        // SAFETY: as in `receive`.
-        unsafe { lanes.store((&raw mut (*self.0.as_ptr()).data_off).cast(), words) };
     }
 
     /// The first 64 bytes, as two rows of four words: buf_addr, buf_iova, [`rearm`] and flags; then packet_type and

@@ -118,12 +118,14 @@ impl<T> Row<T> {
         (i + N <= self.len).then(|| std::array::from_fn(|k| unsafe { self.first.at(i + k) }))
     }
 
-    /// Where `n` values in a row from an index begin; none when the row ends before. For vector code, which
-    /// reads and writes several at once, each whole.
+    /// Where values in a row from an index on begin, for vector code, which reads and writes several at once, each whole.
+    ///
+    /// # Safety
+    /// The row does not end before the index; what is behind its end must not be touched.
     #[inline(always)]
-    pub fn run(self, i: usize, n: usize) -> Option<*mut T> {
-        // SAFETY: inside the row, or one behind it when `n` is 0.
-        (i + n <= self.len).then(|| unsafe { self.first.at(i) }.0)
+    pub unsafe fn from(self, i: usize) -> *mut T {
+        // SAFETY: inside the row, or one behind it.
+        unsafe { self.first.at(i) }.0
     }
 
     /// Address of the first value.

@@ -109,6 +109,12 @@ impl<R: Ring> Job for Fill<'_, R> {
     }
 }
 
+/// The first `n` places are filled.
+#[inline(always)]
+fn skip(places: &mut &mut [MaybeUninit<MbufRef>], n: usize) {
+    *places = std::mem::take(places).get_mut(n..).unwrap_or_default();
+}
+
 impl<R: Ring> RxQueue<R> {
     /// A queue over a fresh ring, with no buffers offered yet.
     pub fn new(
@@ -163,14 +169,16 @@ impl<R: Ring> RxQueue<R> {
         if self.board.is_broken() || self.gate.is_shut() {
             return 0;
         }
-        let mut n = 0;
-        if let Err(lie) = self.ring.poll().and_then(|()| self.receive(out, &mut n)) {
+        let mut rest = &mut *out;
+        if let Err(lie) = self.ring.poll().and_then(|()| self.receive(&mut rest)) {
             self.board.set_broken(lie);
         }
-        match n == out.len() {
+        match rest.is_empty() {
             true => self.gate.open(),
             false => self.gate.shut(),
         }
+        let left = rest.len();
+        let n = out.len() - left;
         self.board.counters.packets.add(n as u64);
         // A device that has just given frames is awake. If it goes to sleep for want of buffers, there will be a burst that
         // gets nothing, and asks surely.
@@ -178,39 +186,37 @@ impl<R: Ring> RxQueue<R> {
         n
     }
 
-    /// Fills `out` from its beginning; `n` is how far.
+    /// Fills places from the first on; those are left that are not filled.
     #[inline(always)]
-    fn receive(&mut self, out: &mut [MaybeUninit<MbufRef>], n: &mut usize) -> Result<(), Lie> {
+    fn receive(&mut self, left: &mut &mut [MaybeUninit<MbufRef>]) -> Result<(), Lie> {
         let mut budget = MOST;
         loop {
             // Twice, because steps end at the end of the ring.
-            while let Some(places) = out.get_mut(*n..)
-                && let steps @ 1.. = self.receive_steps(places.as_chunks_mut().0)
-            {
-                *n += STEP * steps;
+            while let received @ 1.. = self.receive_steps(left) {
+                skip(left, received);
             }
             // Some of the next four are not there yet or not ordinary: one by one, then steps again.
             for _ in 0..STEP {
-                let Some(place) = out.get_mut(*n) else { return Ok(()) };
+                let Some(place) = left.first_mut() else { return Ok(()) };
                 let Some(m) = self.receive_one(&mut budget)? else { return Ok(()) };
                 place.write(m);
-                *n += 1;
+                skip(left, 1);
             }
         }
     }
 
-    /// Receives ordinary frames by steps of four; how many steps.
+    /// Receives ordinary frames by steps of four; how many.
     #[inline(always)]
-    fn receive_steps(&mut self, places: &mut [[MaybeUninit<MbufRef>; STEP]]) -> usize {
-        if places.is_empty() || self.merge.is_some() || !self.by_steps {
+    fn receive_steps(&mut self, places: &mut [MaybeUninit<MbufRef>]) -> usize {
+        if places.len() < STEP || self.merge.is_some() || !self.by_steps {
             return 0;
         }
         let n = match self.look {
             Some(look) => self.take_steps::<true>(places, look),
             None => self.take_steps::<false>(places, Default::default()),
         };
-        if self.options.vlan_strip || self.options.sort {
-            let frames = places.iter().take(n).flatten();
+        if self.options.vlan_strip | self.options.sort {
+            let frames = places.iter().take(n);
             // SAFETY: the steps have written them.
             frames.for_each(|m| self.finish(unsafe { m.assume_init() }));
         }
@@ -218,11 +224,7 @@ impl<R: Ring> RxQueue<R> {
     }
 
     #[inline(always)]
-    fn take_steps<const LOOK: bool>(
-        &mut self,
-        places: &mut [[MaybeUninit<MbufRef>; STEP]],
-        look: [[u64; 2]; 2],
-    ) -> usize {
+    fn take_steps<const LOOK: bool>(&mut self, places: &mut [MaybeUninit<MbufRef>], look: [[u64; 2]; 2]) -> usize {
         let lanes = self.ring.lanes();
         let (most, bytes) = (places.len(), lanes.splat(0));
         let mut to = Receive::<_, LOOK> { lanes, room: self.room, rearm: self.first, look, bytes, places };
@@ -350,11 +352,13 @@ impl<R: Ring> RxQueue<R> {
         let mut n = 0;
         while let Some(rest @ [first, ..]) = stock.get(n..) {
             let one_by_one = self.framing.own_descriptor || self.room.linear.is_none();
-            let steps = if one_by_one { &[][..] } else { rest.as_chunks().0 };
-            let mut from = Refill { lanes: self.ring.lanes(), room: self.room, stock: steps };
-            let offered = self.ring.offer_steps(steps.len(), DESC_F_WRITE, &mut from);
+            let mut from = Refill { lanes: self.ring.lanes(), room: self.room, stock: rest };
+            let offered = match one_by_one {
+                true => 0,
+                false => self.ring.offer_steps(rest.len(), DESC_F_WRITE, &mut from),
+            };
             if offered > 0 {
-                n += STEP * offered;
+                n += offered;
             } else if Self::offer_one(&mut self.ring, self.framing, self.room, *first) {
                 n += 1;
             } else {

@@ -6,9 +6,9 @@ use std::mem::MaybeUninit;
 
 use super::{SHORTEST_FRAME, header};
 use crate::buf::MbufRef;
-use crate::buf::mbuf::flags;
+use crate::buf::mbuf::{self, flags};
 use crate::buf::source::Linear;
-use crate::mem::lanes::{Lanes, STEP};
+use crate::mem::lanes::{Lanes, STEP, step_at};
 use crate::ring::{Cookie, OfferStep, Offers, Takes, UsedStep};
 
 /// The bit that a difference has where it is negative.
@@ -63,6 +63,16 @@ fn buffers(cookies: &[Cookie; STEP]) -> [MbufRef; STEP] {
     cookies.map(|c| unsafe { MbufRef::from_cookie(c) })
 }
 
+/// The same, to where a burst wants them, from the `n`th place on.
+///
+/// # Safety
+/// There are four places.
+#[inline(always)]
+unsafe fn hand_out<L: Lanes>(lanes: L, from: &[Cookie; STEP], to: &mut [MaybeUninit<MbufRef>], n: usize) {
+    // SAFETY: four cookies, which are the handles that were offered, as words; and as much room, in private memory.
+    unsafe { lanes.store(to.as_mut_ptr().add(n).cast(), lanes.load(from.as_ptr().cast())) };
+}
+
 /// Receives ordinary frames.
 pub(super) struct Receive<'a, L: Lanes, const LOOK: bool> {
     pub lanes: L,
@@ -72,7 +82,7 @@ pub(super) struct Receive<'a, L: Lanes, const LOOK: bool> {
     /// With LOOK: which bits of headers matter, and what they are to be.
     pub look: [[u64; 2]; 2],
     /// Where the frames go.
-    pub places: &'a mut [[MaybeUninit<MbufRef>; STEP]],
+    pub places: &'a mut [MaybeUninit<MbufRef>],
     /// The frames' bytes so far.
     pub bytes: L::Quad,
 }
@@ -93,28 +103,24 @@ impl<L: Lanes, const LOOK: bool> Receive<'_, L, LOOK> {
 
 impl<L: Lanes, const LOOK: bool> Takes<L::Quad> for Receive<'_, L, LOOK> {
     #[inline(always)]
-    unsafe fn step(&mut self, k: usize, used: UsedStep<'_, L::Quad>) -> bool {
+    unsafe fn step(&mut self, n: usize, used: UsedStep<'_, L::Quad>) -> bool {
         let (lanes, hdr_len) = (self.lanes, self.room.hdr_len);
         let lens = lanes.sub(used.lens, lanes.splat(hdr_len.into()));
-        // Negative where a frame is too short or too long: the subtraction above has wrapped around, or these do.
-        let short = lanes.sub(lens, lanes.splat(SHORTEST_FRAME.into()));
-        let long = lanes.sub(lanes.splat(u64::from(self.room.len) - u64::from(hdr_len)), lens);
-        let mut odd = lanes.or(used.miss, lanes.and(lanes.or(short, long), lanes.splat(SIGN)));
-        let frames = buffers(used.cookies);
-        if LOOK {
-            odd = lanes.or(odd, self.odd_headers(&frames));
-        }
-        if lanes.any(odd) {
+        // Beyond the shortest frame. One that is shorter has wrapped around and is far above the longest, as is a buffer that is
+        // not used, or out of order.
+        let beyond = lanes.sub(lens, lanes.splat(SHORTEST_FRAME.into()));
+        if lanes.any_above(beyond, self.room.len.saturating_sub(u32::from(hdr_len) + SHORTEST_FRAME)) {
             return false;
         }
-        let rearm = lanes.quad(&[self.rearm, 0, 0, 0]);
-        frames[0].receive_in(lanes, lanes.with_length::<0>(rearm, lens));
-        frames[1].receive_in(lanes, lanes.with_length::<1>(rearm, lens));
-        frames[2].receive_in(lanes, lanes.with_length::<2>(rearm, lens));
-        frames[3].receive_in(lanes, lanes.with_length::<3>(rearm, lens));
+        let frames = buffers(used.cookies);
+        if LOOK && lanes.any(self.odd_headers(&frames)) {
+            return false;
+        }
+        // SAFETY: the descriptors are ours again.
+        unsafe { mbuf::receive_step(lanes, frames, self.rearm, lens) };
         self.bytes = lanes.add(self.bytes, lens);
-        // SAFETY: no more steps were asked for than there are places.
-        *unsafe { self.places.get_unchecked_mut(k) } = frames.map(MaybeUninit::new);
+        // SAFETY: no more were asked for than there are places.
+        unsafe { hand_out(lanes, used.cookies, self.places, n) };
         true
     }
 }
@@ -123,14 +129,14 @@ impl<L: Lanes, const LOOK: bool> Takes<L::Quad> for Receive<'_, L, LOOK> {
 pub(super) struct Refill<'a, L> {
     pub lanes: L,
     pub room: Room,
-    pub stock: &'a [[MbufRef; STEP]],
+    pub stock: &'a [MbufRef],
 }
 
 impl<L: Lanes> Offers<L::Quad> for Refill<'_, L> {
     #[inline(always)]
-    unsafe fn step(&mut self, k: usize) -> Option<OfferStep<L::Quad>> {
-        // SAFETY: no more steps were asked for than there are in stock.
-        let step = unsafe { self.stock.get_unchecked(k) };
+    unsafe fn step(&mut self, n: usize) -> Option<OfferStep<L::Quad>> {
+        // SAFETY: no more were asked for than there are in stock.
+        let step = unsafe { step_at(self.stock, n) };
         let lens = self.lanes.splat(self.room.len.into());
         Some(OfferStep { addrs: self.room.begins(self.lanes, step), lens, cookies: handles(self.lanes, step) })
     }
@@ -185,16 +191,16 @@ impl Plain {
 pub(super) struct Transmit<'a, L: Lanes> {
     pub lanes: L,
     pub plain: Plain,
-    pub packets: &'a [[MbufRef; STEP]],
+    pub packets: &'a [MbufRef],
     /// The packets' bytes so far.
     pub bytes: L::Quad,
 }
 
 impl<L: Lanes> Offers<L::Quad> for Transmit<'_, L> {
     #[inline(always)]
-    unsafe fn step(&mut self, k: usize) -> Option<OfferStep<L::Quad>> {
-        // SAFETY: no more steps were asked for than there are packets.
-        let (lanes, step) = (self.lanes, unsafe { self.packets.get_unchecked(k) });
+    unsafe fn step(&mut self, n: usize) -> Option<OfferStep<L::Quad>> {
+        // SAFETY: no more were asked for than there are packets.
+        let (lanes, step) = (self.lanes, unsafe { step_at(self.packets, n) });
         let Look { odd, headers, lens } = self.plain.look(lanes, step);
         if lanes.any(odd) {
             return None;
@@ -211,17 +217,17 @@ impl<L: Lanes> Offers<L::Quad> for Transmit<'_, L> {
 pub(super) struct Collect<'a, L> {
     pub lanes: L,
     /// Where they go.
-    pub places: &'a mut [[MaybeUninit<MbufRef>; STEP]],
+    pub places: &'a mut [MaybeUninit<MbufRef>],
 }
 
 impl<L: Lanes> Takes<L::Quad> for Collect<'_, L> {
     #[inline(always)]
-    unsafe fn step(&mut self, k: usize, used: UsedStep<'_, L::Quad>) -> bool {
-        if self.lanes.any(used.miss) {
+    unsafe fn step(&mut self, n: usize, used: UsedStep<'_, L::Quad>) -> bool {
+        if self.lanes.any_above(used.lens, u32::MAX) {
             return false;
         }
-        // SAFETY: no more steps were asked for than there are places.
-        *unsafe { self.places.get_unchecked_mut(k) } = buffers(used.cookies).map(MaybeUninit::new);
+        // SAFETY: no more were asked for than there are places.
+        unsafe { hand_out(self.lanes, used.cookies, self.places, n) };
         true
     }
 }

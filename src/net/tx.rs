@@ -176,9 +176,9 @@ impl<R: Ring> TxQueue<R> {
         let mut n = 0;
         loop {
             while let Some(rest) = packets.get(n..)
-                && let steps @ 1.. = self.send_steps(rest.as_chunks().0)
+                && let sent @ 1.. = self.send_steps(rest)
             {
-                n += STEP * steps;
+                n += sent;
             }
             // One of the next four is not plain, or there are not four: one by one, then steps again.
             for _ in 0..STEP {
@@ -201,10 +201,10 @@ impl<R: Ring> TxQueue<R> {
         }
     }
 
-    /// Sends plain packets by steps of four; how many steps.
+    /// Sends plain packets by steps of four; how many.
     #[inline(always)]
-    fn send_steps(&mut self, packets: &[[MbufRef; STEP]]) -> usize {
-        if packets.is_empty() || !self.steps {
+    fn send_steps(&mut self, packets: &[MbufRef]) -> usize {
+        if packets.len() < STEP || !self.steps {
             return 0;
         }
         let lanes = self.ring.lanes();
@@ -213,10 +213,10 @@ impl<R: Ring> TxQueue<R> {
         let bytes = from.bytes;
         if n > 0 {
             self.since_plain = 0;
-            self.board.counters.packets.add((STEP * n) as u64);
+            self.board.counters.packets.add(n as u64);
             self.board.counters.bytes.add(lanes.array(bytes).iter().sum());
             if self.sort {
-                packets.iter().take(n).flatten().for_each(|m| self.board.counters.sort(*m));
+                packets.iter().take(n).for_each(|m| self.board.counters.sort(*m));
             }
         }
         n
@@ -278,9 +278,9 @@ impl<R: Ring> TxQueue<R> {
             if n >= most {
                 break Ok(n);
             }
-            let steps = self.collect_steps();
-            if steps > 0 {
-                n += STEP * steps;
+            let collected = self.collect_steps();
+            if collected > 0 {
+                n += collected;
                 continue;
             }
             if singles.is_full() {
@@ -303,14 +303,14 @@ impl<R: Ring> TxQueue<R> {
         result
     }
 
-    /// Takes completed plain packets back by steps of four, a bulk at most; how many steps.
+    /// Takes completed plain packets back by steps of four, a bulk at most; how many.
     #[inline(always)]
     fn collect_steps(&mut self) -> usize {
-        let mut places = [[const { MaybeUninit::uninit() }; STEP]; BULK / STEP];
+        let mut places = [const { MaybeUninit::uninit() }; BULK];
         let mut to = Collect { lanes: self.ring.lanes(), places: &mut places };
-        let n = self.ring.take_steps(BULK / STEP, Lengths::Ignored, &mut to);
-        let packets = places.get(..n).unwrap_or(&[]).as_flattened();
+        let n = self.ring.take_steps(BULK, Lengths::Ignored, &mut to);
         if n > 0 {
+            let packets = places.get(..n).unwrap_or(&[]);
             // SAFETY: the steps have written them.
             self.source.put(unsafe { &*(std::ptr::from_ref(packets) as *const [MbufRef]) });
         }

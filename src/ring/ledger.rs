@@ -9,6 +9,7 @@
 //! Nothing of this is ever read from shared memory, and every access is bounded by our own size.
 
 use super::{Cookie, STEP};
+use crate::mem::lanes::{step_at, whole_steps};
 
 /// Mark of a chain of which the owner knows all that it needs (see [`Ledger::lend`]).
 const PLAIN: u16 = 1 << 15;
@@ -18,22 +19,34 @@ pub const MAX_SPAN: u16 = 1 << 14;
 /// What stands at a step of plain chains of one slot each.
 pub const PLAIN_STEP: [u16; STEP] = [1 | PLAIN; STEP];
 
-/// Slots from `head` on, by steps: rows of equal length.
+/// Slots from `head` on: rows of equal length, a multiple of [`STEP`].
 pub struct HeadSteps<'a> {
-    /// What the steps travel under.
-    pub ids: &'a [[u16; STEP]],
+    /// What the buffers travel under.
+    pub ids: &'a [u16],
     /// To be set to what is lent.
-    pub cookies: &'a mut [[Cookie; STEP]],
+    pub cookies: &'a mut [Cookie],
 }
 
-/// Slots from `tail` on, by steps: rows of equal length.
+/// Slots from `tail` on: rows of equal length, a multiple of [`STEP`].
 pub struct TailSteps<'a> {
-    /// What the steps travel under.
-    pub ids: &'a [[u16; STEP]],
-    /// [`PLAIN_STEP`] where all four are plain chains of one slot.
-    pub spans: &'a [[u16; STEP]],
+    /// What the buffers travel under.
+    pub ids: &'a [u16],
+    /// [`PLAIN_STEP`] where all four of a step are plain chains of one slot.
+    pub spans: &'a [u16],
     /// What is lent there.
-    pub cookies: &'a [[Cookie; STEP]],
+    pub cookies: &'a [Cookie],
+}
+
+impl<'a> TailSteps<'a> {
+    /// Four of each row, from the `n`th on: ids, spans, cookies.
+    ///
+    /// # Safety
+    /// The rows have so many.
+    #[inline(always)]
+    pub unsafe fn at(&self, n: usize) -> (&'a [u16; STEP], &'a [u16; STEP], &'a [Cookie; STEP]) {
+        // SAFETY: passed on.
+        unsafe { (step_at(self.ids, n), step_at(self.spans, n), step_at(self.cookies, n)) }
+    }
 }
 
 /// The record of one ring.
@@ -127,66 +140,44 @@ impl Ledger {
         self.ids.get(usize::from(slot)).copied().unwrap_or(0)
     }
 
-    /// A row from slot `from` on, as `n` steps.
-    ///
-    /// # Safety
-    /// The row has the size of the ring, and `from + n * STEP` is not beyond it.
-    #[inline(always)]
-    unsafe fn steps<T>(row: &[T], from: usize, n: usize) -> &[[T; STEP]] {
-        // SAFETY: inside the row, by the caller.
-        unsafe { row.get_unchecked(from..from + STEP * n).as_chunks_unchecked() }
-    }
-
-    /// As [`steps`](Self::steps).
-    ///
-    /// # Safety
-    /// As there.
-    #[inline(always)]
-    unsafe fn steps_mut<T>(row: &mut [T], from: usize, n: usize) -> &mut [[T; STEP]] {
-        // SAFETY: inside the row, by the caller.
-        unsafe { row.get_unchecked_mut(from..from + STEP * n).as_chunks_unchecked_mut() }
-    }
-
-    /// Steps that can be offered, `most` at most, and do not cross the end.
+    /// Slots that can be lent by steps, `most` at most, and do not cross the end.
     #[inline(always)]
     pub fn head_steps(&mut self, most: usize) -> HeadSteps<'_> {
         let from = usize::from(self.head);
-        let n = most.min(usize::from(self.free()).min(self.ids.len() - from) / STEP);
-        // SAFETY: all rows have the size of the ring; `from` is below it, and `n` steps end before it.
+        let to = from + whole_steps(most.min(usize::from(self.free())).min(self.ids.len() - from));
+        // SAFETY: all rows have the size of the ring, and `to` is not beyond it.
         unsafe {
-            HeadSteps { ids: Self::steps(&self.ids, from, n), cookies: Self::steps_mut(&mut self.cookies, from, n) }
+            HeadSteps { ids: self.ids.get_unchecked(from..to), cookies: self.cookies.get_unchecked_mut(from..to) }
         }
     }
 
-    /// Lends the first `n` of the steps that [`head_steps`](Self::head_steps) showed, whose cookies are filled in, as plain chains.
+    /// Lends the first `n` of the slots that [`head_steps`](Self::head_steps) showed, whose cookies are filled in, as plain chains.
     #[inline(always)]
     pub fn lend_steps(&mut self, n: usize) {
-        let slots = (STEP * n) as u16;
-        self.head = self.after(self.head, slots);
-        self.lent += slots;
+        self.head = self.after(self.head, n as u16);
+        self.lent += n as u16;
     }
 
-    /// Steps that are lent, `most` at most, from the oldest on, and do not cross the end.
+    /// Slots that are lent, `most` at most, from the oldest on, and do not cross the end.
     #[inline(always)]
     pub fn tail_steps(&self, most: usize) -> TailSteps<'_> {
         let from = usize::from(self.tail);
-        let n = most.min(usize::from(self.lent).min(self.ids.len() - from) / STEP);
+        let to = from + whole_steps(most.min(usize::from(self.lent)).min(self.ids.len() - from));
         // SAFETY: as in `head_steps`.
         unsafe {
             TailSteps {
-                ids: Self::steps(&self.ids, from, n),
-                spans: Self::steps(&self.spans, from, n),
-                cookies: Self::steps(&self.cookies, from, n),
+                ids: self.ids.get_unchecked(from..to),
+                spans: self.spans.get_unchecked(from..to),
+                cookies: self.cookies.get_unchecked(from..to),
             }
         }
     }
 
-    /// Takes the `n` oldest steps back.
+    /// Takes the `n` oldest slots back, which [`tail_steps`](Self::tail_steps) showed.
     #[inline(always)]
     pub fn release_steps(&mut self, n: usize) {
-        let slots = (STEP * n) as u16;
-        self.tail = self.after(self.tail, slots);
-        self.lent -= slots;
+        self.tail = self.after(self.tail, n as u16);
+        self.lent -= n as u16;
     }
 
     /// The cookies of `n` slots from `slot` on, as far as they do not cross the end.

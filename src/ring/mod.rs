@@ -72,8 +72,8 @@ pub trait Ring {
     /// What is lent, and under which id.
     fn ledger(&self) -> &Ledger;
 
-    /// Offers single buffers of one descriptor each, `most` steps of [`STEP`] at most, with these descriptor flags
-    /// (`DESC_F_WRITE` or 0), and as plain ones (see [`ledger`]); how many steps. Ends also where a step does not fit:
+    /// Offers single buffers of one descriptor each by steps of [`STEP`], `most` at most, with these descriptor flags
+    /// (`DESC_F_WRITE` or 0), and as plain ones (see [`ledger`]); how many. Ends also where a step does not fit:
     /// too few free slots, the end of the ring, ids out of order.
     fn offer_steps(&mut self, most: usize, flags: u16, from: &mut impl Offers<Quad<Self>>) -> usize;
 
@@ -87,7 +87,7 @@ pub trait Ring {
     fn poll(&mut self) -> Result<(), Lie>;
 
     /// Takes the oldest buffers by steps of [`STEP`], `most` at most, as long as all four are plain, of one slot each,
-    /// used, in order, and accepted; how many steps. With `Lengths::Wanted` (receive) whoever asks has never offered
+    /// used, in order, and accepted; how many. With `Lengths::Wanted` (receive) whoever asks has never offered
     /// anything but plain chains of one slot. With `Lengths::Ignored` (transmit) what is given as the bytes used means
     /// nothing, and steps are taken also where an in-order device does not say it.
     fn take_steps(&mut self, most: usize, lengths: Lengths, to: &mut impl Takes<Quad<Self>>) -> usize;
@@ -138,8 +138,9 @@ pub trait Offers<Q> {
     /// The next four buffers, or none.
     ///
     /// # Safety
-    /// It is called for `k` = 0, 1, 2, ... in turn, less than the steps that were asked for.
-    unsafe fn step(&mut self, k: usize) -> Option<OfferStep<Q>>;
+    /// It is called for the first, the fifth, ... buffer in turn: `n` = 0, [`STEP`], ...; all four are among those that were
+    /// asked for.
+    unsafe fn step(&mut self, n: usize) -> Option<OfferStep<Q>>;
 }
 
 /// Where steps that are taken go to; see [`Offers`].
@@ -148,7 +149,7 @@ pub trait Takes<Q> {
     ///
     /// # Safety
     /// As [`Offers::step`].
-    unsafe fn step(&mut self, k: usize, used: UsedStep<'_, Q>) -> bool;
+    unsafe fn step(&mut self, n: usize, used: UsedStep<'_, Q>) -> bool;
 }
 
 /// [`STEP`] buffers to be offered.
@@ -167,10 +168,8 @@ pub struct OfferStep<Q> {
 pub struct UsedStep<'a, Q> {
     /// What they were lent with.
     pub cookies: &'a [Cookie; STEP],
-    /// Bytes used of each, below 2^32.
+    /// Bytes used of each; above 2^32 where it is not used, or is not the next in order. Then the step must not be accepted.
     pub lens: Q,
-    /// Zero if all four are used, in order. The step must not be accepted otherwise.
-    pub miss: Q,
 }
 
 /// How surely to ask whether the device wants a kick.

@@ -9,7 +9,7 @@ use std::sync::atomic::fence;
 use super::ledger::{Ledger, PLAIN_STEP};
 use super::run::Run;
 use super::{Ask, Cookie, Lengths, Lie, Monitor, Offers, Ring, STEP, Segment, Takes, Used, UsedStep, need_event};
-use crate::mem::lanes::Lanes;
+use crate::mem::lanes::{Lanes, step_at};
 use crate::mem::shared::{Row, Shared};
 use crate::spec::ring::{DESC_F_AVAIL, DESC_F_NEXT, DESC_F_USED, EVENT_DESC, EVENT_DISABLE, EVENT_ENABLE, QueueLayout};
 
@@ -117,11 +117,11 @@ impl<L: Lanes> PackedRing<L> {
         need_event(slot, new, new.wrapping_sub(n))
     }
 
-    /// If the device has named another buffer than the oldest, all up to that one are a batch. What can't be is left to
-    /// `take`, which says so.
+    /// If an in-order device has named another buffer than the oldest, all up to that one are a batch, of whose lengths
+    /// nothing is known. What can't be is left to `take`, which says so.
     #[inline(always)]
-    fn begin_batch(&mut self) {
-        if !self.has_used() {
+    fn begin_batch(&mut self, lengths: Lengths) {
+        if lengths == Lengths::Wanted || !self.in_order || self.run.is_on() || !self.has_used() {
             return;
         }
         let meta = self.meta(self.ledger.tail()).map_or(0, |m| m.load(Relaxed));
@@ -159,22 +159,24 @@ impl<L: Lanes> Ring for PackedRing<L> {
         let (lanes, before) = (self.lanes, self.ledger.head());
         let flags = lanes.splat(u64::from(self.avail | flags) << 48);
         let steps = self.ledger.head_steps(most);
-        let Some(desc) = self.desc.run(2 * usize::from(before), 2 * STEP * steps.ids.len()) else { return 0 };
+        // SAFETY: there are two words for each slot, and the steps begin at `before`.
+        let desc = unsafe { self.desc.from(2 * usize::from(before)) };
         let mut n = 0;
-        for (ids, cookies) in steps.ids.iter().zip(steps.cookies) {
-            // SAFETY: `n` counts the steps, of which there are `most` at most.
-            let Some(step) = (unsafe { from.step(n) }) else { break };
+        while n < steps.ids.len() {
+            // SAFETY: `n` counts buffers, of which there are `most` at most, by steps; the rows are of whole steps.
+            let (ids, step) = unsafe { (step_at(steps.ids, n), from.step(n)) };
+            let Some(step) = step else { break };
             let metas = lanes.or(lanes.or(step.lens, lanes.shl::<32>(lanes.widen(ids))), flags);
             // [avail] pairs with the device's acquire of the flags.
-            // SAFETY: a step of descriptors of the run, whose length was checked; the cookies are as many words.
+            // SAFETY: a step of descriptors, as many as there are ids; the cookies are as many words.
             unsafe {
-                lanes.store_pairs(desc.add(2 * STEP * n), step.addrs, metas);
-                lanes.store(cookies.as_mut_ptr().cast(), step.cookies);
+                lanes.store_pairs(desc.add(2 * n), step.addrs, metas);
+                lanes.store(steps.cookies.as_mut_ptr().add(n).cast(), step.cookies);
             }
-            n += 1;
+            n += STEP;
         }
         self.ledger.lend_steps(n);
-        self.offered(before, (STEP * n) as u16);
+        self.offered(before, n as u16);
         n
     }
 
@@ -217,39 +219,39 @@ impl<L: Lanes> Ring for PackedRing<L> {
 
     #[inline(always)]
     fn take_steps(&mut self, most: usize, lengths: Lengths, to: &mut impl Takes<L::Quad>) -> usize {
-        if lengths == Lengths::Ignored && self.in_order && !self.run.is_on() {
-            self.begin_batch();
-        }
+        self.begin_batch(lengths);
         let (lanes, before, in_batch) = (self.lanes, self.ledger.tail(), self.run.is_on());
         let most = match (in_batch, lengths) {
             (false, _) => most,
-            (true, Lengths::Ignored) => most.min(self.run.steps()),
+            (true, Lengths::Ignored) => most.min(self.run.chains()),
             (true, Lengths::Wanted) => return 0,
         };
         let steps = self.ledger.tail_steps(most);
-        let Some(desc) = self.desc.run(2 * usize::from(before), 2 * STEP * steps.ids.len()) else { return 0 };
-        let pattern = lanes.splat(u64::from(self.used) << 48);
+        // SAFETY: there are two words for each slot, and the steps begin at `before`.
+        let desc = unsafe { self.desc.from(2 * usize::from(before)) };
         // The slots of a batch say nothing, but for its first.
-        let mask = lanes.splat(if in_batch { 0 } else { META_USED_MASK });
+        let mask = lanes.splat(u64::from(u32::MAX) | if in_batch { 0 } else { META_USED_MASK });
+        let pattern = lanes.splat(u64::from(self.used) << 48);
         let mut n = 0;
-        for ((ids, spans), cookies) in steps.ids.iter().zip(steps.spans).zip(steps.cookies) {
+        while n < steps.ids.len() {
+            // SAFETY: the rows are of whole steps.
+            let (ids, spans, cookies) = unsafe { steps.at(n) };
             if lengths == Lengths::Ignored && *spans != PLAIN_STEP {
                 break;
             }
             // [used] pairs with the device's release of the flags: length, id and frame are there.
-            // SAFETY: a step of descriptors of the run, whose length was checked.
-            let metas = unsafe { lanes.load_seconds(desc.add(2 * STEP * n)) };
-            let expected = lanes.or(lanes.shl::<32>(lanes.widen(ids)), pattern);
-            let miss = lanes.and(lanes.xor(metas, expected), mask);
-            let used = UsedStep { cookies, lens: lanes.and(metas, lanes.splat(u32::MAX.into())), miss };
-            // SAFETY: `n` counts the steps, of which there are `most` at most.
-            if !unsafe { to.step(n, used) } {
+            // SAFETY: a step of descriptors, as many as there are ids.
+            let metas = unsafe { lanes.load_seconds(desc.add(2 * n)) };
+            // The length, below what makes id and flags others than expected.
+            let lens = lanes.and(lanes.xor(metas, lanes.or(lanes.shl::<32>(lanes.widen(ids)), pattern)), mask);
+            // SAFETY: `n` counts buffers, of which there are `most` at most, by steps.
+            if !unsafe { to.step(n, UsedStep { cookies, lens }) } {
                 break;
             }
-            n += 1;
+            n += STEP;
         }
         self.ledger.release_steps(n);
-        self.taken(before, (STEP * n) as u16);
+        self.taken(before, n as u16);
         if in_batch {
             self.run.skip(n);
         }

@@ -1,7 +1,7 @@
 //! Batches of an in-order device, which may name only the last buffer of a batch (VIRTIO 2.7.9, 2.8.7).
 
 use super::ledger::Ledger;
-use super::{Lie, STEP, Used};
+use super::{Lie, Used};
 
 /// The rest of a batch that is being taken.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,16 +50,16 @@ impl Run {
         Ok(Used::Whole)
     }
 
-    /// Steps of plain chains that the rest of the batch may consist of, with the one that was named.
+    /// Plain chains that the rest of the batch may consist of, with the one that was named.
     #[inline(always)]
-    pub fn steps(&self) -> usize {
-        (usize::from(self.slots) + 1) / STEP
+    pub fn chains(&self) -> usize {
+        usize::from(self.slots) + 1
     }
 
     /// So many of them have been taken.
     #[inline(always)]
-    pub fn skip(&mut self, steps: usize) {
-        match usize::from(self.slots).checked_sub(STEP * steps) {
+    pub fn skip(&mut self, chains: usize) {
+        match usize::from(self.slots).checked_sub(chains) {
             Some(left) => self.slots = left as u16,
             // The one that was named was among them.
             None => self.on = false,

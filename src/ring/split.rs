@@ -10,7 +10,7 @@ use std::sync::atomic::fence;
 use super::ledger::{Ledger, PLAIN_STEP};
 use super::run::Run;
 use super::{Ask, Cookie, Lengths, Lie, Monitor, Offers, Ring, STEP, Segment, Takes, Used, UsedStep, need_event};
-use crate::mem::lanes::Lanes;
+use crate::mem::lanes::{Lanes, step_at};
 use crate::mem::shared::{Row, Shared};
 use crate::spec::ring::{AVAIL_F_NO_INTERRUPT, DESC_F_NEXT, QueueLayout, USED_F_NO_NOTIFY};
 
@@ -32,6 +32,9 @@ pub struct SplitRing<L> {
     avail_event: Shared<u16>,
     /// What stands in the available ring: our copy, since the device can write there.
     written: Box<[u16]>,
+    /// Single buffers offered in a row whose slot, id and place in the available ring are one number. Once that is the
+    /// whole ring, none of these need be looked at until the device leaves the order, or a chain is offered.
+    in_place: u16,
     /// Chains offered, published and taken since the start, modulo 2^16 as on the wire.
     offered: u16,
     published: u16,
@@ -71,6 +74,7 @@ impl<L: Lanes> SplitRing<L> {
                 used: Row::new(device.add(4).cast(), n),
                 avail_event: Shared::new(device.add(4 + 8 * n).cast()),
                 written: vec![NOTHING; n].into(),
+                in_place: 0,
                 offered: 0,
                 published: 0,
                 asked: 0,
@@ -97,13 +101,45 @@ impl<L: Lanes> SplitRing<L> {
         }
     }
 
-    /// Puts the heads of steps of single buffers into the available ring, from position `at` on.
+    /// So many more single buffers were offered, in place or not.
     #[inline(always)]
-    fn announce_steps(&mut self, at: u16, slot: usize, steps: usize) {
-        for k in 0..STEP * steps {
-            let id = self.ledger.id((slot + k) as u16);
-            self.announce(at.wrapping_add(k as u16), id);
+    fn count_in_place(&mut self, n: u16, in_place: bool) {
+        self.in_place = if in_place { self.ledger.size().min(self.in_place.saturating_add(n)) } else { 0 };
+    }
+
+    /// Offers steps. With `SETTLED`, all ids and the whole available ring are in place.
+    #[inline(always)]
+    fn write_steps<const SETTLED: bool>(&mut self, most: usize, flags: u16, from: &mut impl Offers<L::Quad>) -> usize {
+        let (lanes, slot) = (self.lanes, usize::from(self.ledger.head()));
+        let at = usize::from(self.offered & self.mask);
+        // Neither the descriptors nor the available ring end inside.
+        let room = self.written.len() - at;
+        let steps = self.ledger.head_steps(most.min(room));
+        // SAFETY: there are two words for each slot, and the steps begin at `slot`.
+        let desc = unsafe { self.desc.from(2 * slot) };
+        let flags = lanes.splat(u64::from(flags) << 32);
+        let mut n = 0;
+        while n < steps.ids.len() {
+            // SAFETY: the rows are of whole steps.
+            if !SETTLED && unsafe { *step_at(steps.ids, n) } != in_place(slot + n) {
+                break;
+            }
+            // SAFETY: `n` counts buffers, of which there are `most` at most, by steps.
+            let Some(step) = (unsafe { from.step(n) }) else { break };
+            // SAFETY: a step of descriptors, as many as there are ids; the cookies are as many words.
+            unsafe {
+                lanes.store_pairs(desc.add(2 * n), step.addrs, lanes.or(step.lens, flags));
+                lanes.store(steps.cookies.as_mut_ptr().add(n).cast(), step.cookies);
+            }
+            n += STEP;
         }
+        if !SETTLED {
+            (0..n).for_each(|k| self.announce(self.offered.wrapping_add(k as u16), (slot + k) as u16));
+            self.count_in_place(n as u16, at == slot);
+        }
+        self.ledger.lend_steps(n);
+        self.offered = self.offered.wrapping_add(n as u16);
+        n
     }
 
     /// Writes the descriptors of a chain from the last to the first.
@@ -129,12 +165,6 @@ fn in_place(slot: usize) -> [u16; STEP] {
     [first, first.wrapping_add(1), first.wrapping_add(2), first.wrapping_add(3)]
 }
 
-/// Four ids as a word, to be compared at once.
-#[inline(always)]
-fn word(ids: &[u16; STEP]) -> u64 {
-    zerocopy::transmute!(*ids)
-}
-
 impl<L: Lanes> Ring for SplitRing<L> {
     type Lanes = L;
 
@@ -149,37 +179,10 @@ impl<L: Lanes> Ring for SplitRing<L> {
 
     #[inline(always)]
     fn offer_steps(&mut self, most: usize, flags: u16, from: &mut impl Offers<L::Quad>) -> usize {
-        let (lanes, slot) = (self.lanes, usize::from(self.ledger.head()));
-        let at = usize::from(self.offered & self.mask);
-        // Neither the descriptors nor the available ring end inside.
-        let room = (self.written.len() - at) / STEP;
-        let steps = self.ledger.head_steps(most.min(room));
-        let Some(desc) = self.desc.run(2 * slot, 2 * STEP * steps.ids.len()) else { return 0 };
-        let written = self.written.get(at..at + STEP * steps.ids.len()).map_or(&[][..], |row| row.as_chunks().0);
-        let flags = lanes.splat(u64::from(flags) << 32);
-        let (mut n, mut in_place, mut differ) = (0, word(&in_place(slot)), 0);
-        for ((ids, written), cookies) in steps.ids.iter().zip(written).zip(steps.cookies) {
-            if word(ids) != in_place {
-                break;
-            }
-            // SAFETY: `n` counts the steps, of which there are `most` at most.
-            let Some(step) = (unsafe { from.step(n) }) else { break };
-            differ |= word(written) ^ in_place;
-            // None of the four sums wraps around: slots are below the size of the ring.
-            in_place = in_place.wrapping_add(word(&[STEP as u16; STEP]));
-            // SAFETY: a step of descriptors of the run, whose length was checked; the cookies are as many words.
-            unsafe {
-                lanes.store_pairs(desc.add(2 * STEP * n), step.addrs, lanes.or(step.lens, flags));
-                lanes.store(cookies.as_mut_ptr().cast(), step.cookies);
-            }
-            n += 1;
+        match self.in_place == self.ledger.size() {
+            true => self.write_steps::<true>(most, flags, from),
+            false => self.write_steps::<false>(most, flags, from),
         }
-        if differ != 0 {
-            self.announce_steps(self.offered, slot, n);
-        }
-        self.ledger.lend_steps(n);
-        self.offered = self.offered.wrapping_add((STEP * n) as u16);
-        n
     }
 
     fn offer(&mut self, chain: &[Segment], cookie: Cookie, plain: bool) -> bool {
@@ -187,7 +190,10 @@ impl<L: Lanes> Ring for SplitRing<L> {
             return false;
         }
         self.write_chain(chain);
-        self.announce(self.offered, self.ledger.next_id());
+        let id = self.ledger.next_id();
+        self.announce(self.offered, id);
+        let in_place = chain.len() == 1 && id == self.offered & self.mask && id == self.ledger.head();
+        self.count_in_place(1, in_place);
         self.ledger.lend(chain.len() as u16, cookie, plain);
         self.offered = self.offered.wrapping_add(1);
         true
@@ -239,26 +245,29 @@ impl<L: Lanes> Ring for SplitRing<L> {
         }
         let (lanes, at) = (self.lanes, usize::from(self.taken & self.mask));
         let seen = usize::from(self.seen.wrapping_sub(self.taken));
-        let room = seen.min(self.written.len() - at) / STEP;
+        let room = seen.min(self.written.len() - at);
         let steps = self.ledger.tail_steps(most.min(room));
-        let Some(used) = self.used.run(at, STEP * steps.ids.len()) else { return 0 };
+        // SAFETY: there are as many as slots, `at` is below that, and no more than `room` are touched.
+        let used = unsafe { self.used.from(at) };
         let mut n = 0;
-        for ((ids, spans), cookies) in steps.ids.iter().zip(steps.spans).zip(steps.cookies) {
+        while n < steps.ids.len() {
+            // SAFETY: the rows are of whole steps.
+            let (ids, spans, cookies) = unsafe { steps.at(n) };
             if lengths == Lengths::Ignored && *spans != PLAIN_STEP {
                 break;
             }
-            // SAFETY: a step of elements of the run, whose length was checked.
-            let elements = unsafe { lanes.load(used.add(STEP * n)) };
-            let miss = lanes.shl::<32>(lanes.xor(elements, lanes.widen(ids)));
-            let used = UsedStep { cookies, lens: lanes.shr::<32>(elements), miss };
-            // SAFETY: `n` counts the steps, of which there are `most` at most.
-            if !unsafe { to.step(n, used) } {
+            // SAFETY: a step of elements, as many as there are ids.
+            let elements = unsafe { lanes.load(used.add(n)) };
+            // The length, below what makes the id another than expected.
+            let lens = lanes.swap_halves(lanes.xor(elements, lanes.widen(ids)));
+            // SAFETY: `n` counts buffers, of which there are `most` at most, by steps.
+            if !unsafe { to.step(n, UsedStep { cookies, lens }) } {
                 break;
             }
-            n += 1;
+            n += STEP;
         }
         self.ledger.release_steps(n);
-        self.taken = self.taken.wrapping_add((STEP * n) as u16);
+        self.taken = self.taken.wrapping_add(n as u16);
         n
     }
 
@@ -288,6 +297,7 @@ impl<L: Lanes> Ring for SplitRing<L> {
             if !self.ledger.bring_forward(id) {
                 return Err(Lie::UsedId);
             }
+            self.in_place = 0;
         }
         self.taken = self.taken.wrapping_add(1);
         Ok(self.ledger.release().map(|(cookie, plain)| (cookie, Used::Bytes(len), plain)))

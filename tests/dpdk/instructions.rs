@@ -16,9 +16,9 @@ struct Limits {
 
 // The whole of the call, with the mempool's part and the refill.
 const LIMITS: [Limits; 3] = [
-    Limits { simd: "avx512", cpu: "avx512vl", split: [27.0, 31.0, 38.0], packed: [25.5, 29.5, 42.0] },
-    Limits { simd: "avx2", cpu: "avx2", split: [30.5, 36.5, 41.0], packed: [30.5, 36.0, 45.0] },
-    Limits { simd: "scalar", cpu: "sse2", split: [54.0, 70.0, 84.0], packed: [50.0, 72.0, 89.0] },
+    Limits { simd: "avx512", cpu: "avx512vl", split: [20.0, 25.0, 31.5], packed: [21.5, 26.5, 37.5] },
+    Limits { simd: "avx2", cpu: "avx2", split: [24.0, 30.5, 34.0], packed: [26.5, 32.5, 40.5] },
+    Limits { simd: "scalar", cpu: "sse2", split: [40.5, 53.0, 75.0], packed: [49.0, 62.0, 87.0] },
 ];
 const PATHS: [&str; 5] = ["split plain", "split mergeable", "packed plain", "packed mergeable", "packed in-order"];
 

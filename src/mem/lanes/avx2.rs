@@ -101,6 +101,22 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn any_above(self, a: __m256i, bound: u32) -> bool {
+        // SAFETY: detected.
+        unsafe {
+            // A word above the bound has the sign bit, or the bound less it has: comparisons here know only signs.
+            let above = _mm256_or_si256(a, _mm256_sub_epi64(_mm256_set1_epi64x(bound.into()), a));
+            _mm256_movemask_pd(_mm256_castsi256_pd(above)) != 0
+        }
+    }
+
+    #[inline(always)]
+    fn swap_halves(self, a: __m256i) -> __m256i {
+        // SAFETY: detected.
+        unsafe { _mm256_shuffle_epi32::<0b10_11_00_01>(a) }
+    }
+
+    #[inline(always)]
     fn array(self, a: __m256i) -> [u64; STEP] {
         // SAFETY: as many bytes, and any are words.
         unsafe { std::mem::transmute(a) }
@@ -130,15 +146,6 @@ impl Lanes for Avx2 {
                 _mm256_permute2x128_si256::<0x31>(even_ab, even_cd),
                 _mm256_permute2x128_si256::<0x31>(odd_ab, odd_cd),
             ]
-        }
-    }
-
-    #[inline(always)]
-    fn with_length<const K: usize>(self, into: __m256i, lens: __m256i) -> __m256i {
-        // SAFETY: detected.
-        unsafe {
-            let everywhere = _mm256_permutevar8x32_epi32(lens, _mm256_set1_epi32(2 * K as i32));
-            _mm256_blend_epi32::<0b0110_0000>(into, everywhere)
         }
     }
 
@@ -173,6 +180,17 @@ impl Lanes for Avx2 {
     unsafe fn store(self, to: *mut u64, a: __m256i) {
         // SAFETY: passed on.
         unsafe { _mm256_storeu_si256(to.cast(), a) };
+    }
+
+    #[inline(always)]
+    unsafe fn store_with_lengths(self, to: [*mut u64; STEP], first: __m256i, lens: __m256i) {
+        for (k, to) in to.into_iter().enumerate() {
+            // SAFETY: passed on.
+            unsafe {
+                let everywhere = _mm256_permutevar8x32_epi32(lens, _mm256_set1_epi32(2 * k as i32));
+                self.store(to, _mm256_blend_epi32::<0b0110_0000>(first, everywhere));
+            }
+        }
     }
 
     #[inline(always)]

@@ -9,7 +9,7 @@ use super::{Avx2, Job, Lanes, STEP};
 
 /// A CPU with AVX-512F, VL, BW and DQ.
 #[derive(Clone, Copy, Debug)]
-pub struct Avx512(Avx2);
+pub struct Avx512(Avx2, &'static Places);
 
 impl Avx512 {
     /// The lanes, if the CPU has them.
@@ -18,7 +18,7 @@ impl Avx512 {
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512dq");
-        Avx2::detect().filter(|_| has).map(Self)
+        Avx2::detect().filter(|_| has).map(|avx2| Self(avx2, &PLACES))
     }
 
     #[target_feature(enable = "avx2,bmi1,bmi2,avx512f,avx512vl,avx512bw,avx512dq")]
@@ -34,6 +34,35 @@ macro_rules! as_avx2 {
             self.0.$name($($a),*)
         }
     )*};
+}
+
+/// For registers that are put together of two: from where each part comes, of the second where the upper bit is set.
+///
+/// Lanes carry a pointer to it, since a compiler that knows the numbers makes up to five instructions of one.
+#[derive(Debug)]
+#[repr(C, align(64))]
+struct Places {
+    /// The beginnings of two descriptors, with the first two lengths.
+    first_two: [u32; 16],
+    /// With the last two.
+    last_two: [u32; 16],
+    /// A word of either in turn.
+    in_turn: [u64; 8],
+}
+
+const B: u32 = 16;
+static PLACES: Places = Places {
+    first_two: [0, 1, 2, 3, 4, B, B, 7, 8, 9, 10, 11, 12, B + 2, B + 2, 15],
+    last_two: [0, 1, 2, 3, 4, B + 4, B + 4, 7, 8, 9, 10, 11, 12, B + 6, B + 6, 15],
+    in_turn: [0, 8, 1, 9, 2, 10, 3, 11],
+};
+
+/// # Safety
+/// See [`Lanes::run`]; `T` has 64 bytes.
+#[inline(always)]
+unsafe fn load<T>(places: &'static T) -> __m512i {
+    // SAFETY: any 64 bytes are a value.
+    unsafe { _mm512_loadu_si512(std::ptr::from_ref(places).cast()) }
 }
 
 impl Lanes for Avx512 {
@@ -53,6 +82,7 @@ impl Lanes for Avx512 {
         add(a: __m256i, b: __m256i) -> __m256i;
         sub(a: __m256i, b: __m256i) -> __m256i;
         any(a: __m256i) -> bool;
+        swap_halves(a: __m256i) -> __m256i;
         array(a: __m256i) -> [u64; STEP];
         quad(a: &[u64; STEP]) -> __m256i;
         widen(a: &[u16; STEP]) -> __m256i;
@@ -76,8 +106,9 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    fn with_length<const K: usize>(self, into: __m256i, lens: __m256i) -> __m256i {
-        self.0.with_length::<K>(into, lens)
+    fn any_above(self, a: __m256i, bound: u32) -> bool {
+        // SAFETY: see `run`.
+        unsafe { _mm256_cmpgt_epu64_mask(a, _mm256_set1_epi64x(bound.into())) != 0 }
     }
 
     #[inline(always)]
@@ -105,14 +136,27 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn store_with_lengths(self, [a, b, c, d]: [*mut u64; STEP], first: __m256i, lens: __m256i) {
+        // SAFETY: passed on.
+        unsafe {
+            let (firsts, lens) = (_mm512_broadcast_i64x4(first), _mm512_castsi256_si512(lens));
+            let low = _mm512_permutex2var_epi32(firsts, load(&self.1.first_two), lens);
+            let high = _mm512_permutex2var_epi32(firsts, load(&self.1.last_two), lens);
+            self.store(a, _mm512_castsi512_si256(low));
+            self.store(b, _mm512_extracti64x4_epi64::<1>(low));
+            self.store(c, _mm512_castsi512_si256(high));
+            self.store(d, _mm512_extracti64x4_epi64::<1>(high));
+        }
+    }
+
+    #[inline(always)]
     unsafe fn store_pairs(self, to: *mut u64, firsts: __m256i, seconds: __m256i) {
         // As with AVX2.
         compiler_fence(Release);
         // SAFETY: passed on. Aligned 16 bytes are written at once, so that no pair is there in part.
         unsafe {
-            let in_turn = _mm512_set_epi64(11, 3, 10, 2, 9, 1, 8, 0);
-            let both =
-                _mm512_permutex2var_epi64(_mm512_castsi256_si512(firsts), in_turn, _mm512_castsi256_si512(seconds));
+            let (firsts, seconds) = (_mm512_castsi256_si512(firsts), _mm512_castsi256_si512(seconds));
+            let both = _mm512_permutex2var_epi64(firsts, load(&self.1.in_turn), seconds);
             _mm512_storeu_si512(to.cast(), both);
         }
     }

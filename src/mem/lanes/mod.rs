@@ -19,6 +19,22 @@ pub use scalar::Scalar;
 /// Words side by side, and so the buffers of a step.
 pub const STEP: usize = 4;
 
+/// The largest multiple of [`STEP`] up to a number.
+#[inline(always)]
+pub const fn whole_steps(n: usize) -> usize {
+    n / STEP * STEP
+}
+
+/// Four of a row, from the `n`th on.
+///
+/// # Safety
+/// The row has so many.
+#[inline(always)]
+pub unsafe fn step_at<T>(row: &[T], n: usize) -> &[T; STEP] {
+    // SAFETY: inside the row, by the caller.
+    unsafe { &*row.as_ptr().add(n).cast() }
+}
+
 /// The widest lanes that may be used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Simd {
@@ -93,14 +109,15 @@ pub trait Lanes: Copy + Send + std::fmt::Debug + 'static {
     fn shr<const N: i32>(self, a: Self::Quad) -> Self::Quad;
     /// Whether any bit is set.
     fn any(self, a: Self::Quad) -> bool;
+    /// Whether any word is above a bound, as numbers without a sign.
+    fn any_above(self, a: Self::Quad, bound: u32) -> bool;
+    /// Each with its halves exchanged.
+    fn swap_halves(self, a: Self::Quad) -> Self::Quad;
     fn array(self, a: Self::Quad) -> [u64; STEP];
     fn quad(self, a: &[u64; STEP]) -> Self::Quad;
     fn widen(self, a: &[u16; STEP]) -> Self::Quad;
     /// Columns of four rows.
     fn transpose(self, rows: [Self::Quad; STEP]) -> [Self::Quad; STEP];
-    /// Puts word `K` of `lens`, which is below 2^16, into 32 bytes as the two lengths of a descriptor: the upper half of
-    /// the third word, and the lower half of the fourth.
-    fn with_length<const K: usize>(self, into: Self::Quad, lens: Self::Quad) -> Self::Quad;
 
     /// Four words.
     ///
@@ -122,6 +139,12 @@ pub trait Lanes: Copy + Send + std::fmt::Debug + 'static {
     /// # Safety
     /// They are mapped, and ours to write.
     unsafe fn store(self, to: *mut u64, a: Self::Quad);
+    /// Writes `first` to each of four places, with a word of `lens`, which is below 2^16, put in as the two lengths of a
+    /// packet's descriptor: the upper half of the third word, and the lower half of the fourth, which are zero in `first`.
+    ///
+    /// # Safety
+    /// As [`store`](Self::store), for four words at each place.
+    unsafe fn store_with_lengths(self, to: [*mut u64; STEP], first: Self::Quad, lens: Self::Quad);
     /// Writes four pairs of words in turn; the second of each is never there before its first, and not before what was
     /// written earlier ([avail] in `packed`).
     ///

@@ -88,6 +88,16 @@ impl Lanes for Scalar {
     }
 
     #[inline(always)]
+    fn any_above(self, a: Quad, bound: u32) -> bool {
+        a[0].max(a[1]).max(a[2].max(a[3])) > bound.into()
+    }
+
+    #[inline(always)]
+    fn swap_halves(self, a: Quad) -> Quad {
+        each(|k| a[k].rotate_left(32))
+    }
+
+    #[inline(always)]
     fn array(self, a: Quad) -> [u64; STEP] {
         a
     }
@@ -105,11 +115,6 @@ impl Lanes for Scalar {
     #[inline(always)]
     fn transpose(self, rows: [Quad; STEP]) -> [Quad; STEP] {
         std::array::from_fn(|column| each(|row| rows[row][column]))
-    }
-
-    #[inline(always)]
-    fn with_length<const K: usize>(self, into: Quad, lens: Quad) -> Quad {
-        [into[0], into[1], into[2] | lens[K] << 32, into[3] | lens[K]]
     }
 
     #[inline(always)]
@@ -141,6 +146,14 @@ impl Lanes for Scalar {
     unsafe fn store(self, to: *mut u64, a: Quad) {
         // SAFETY: passed on.
         unsafe { to.cast::<Quad>().write(a) };
+    }
+
+    #[inline(always)]
+    unsafe fn store_with_lengths(self, to: [*mut u64; STEP], first: Quad, lens: Quad) {
+        for k in 0..STEP {
+            // SAFETY: passed on.
+            unsafe { self.store(to[k], [first[0], first[1], first[2] | lens[k] << 32, first[3] | lens[k]]) };
+        }
     }
 
     #[inline(always)]
