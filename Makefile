@@ -20,7 +20,7 @@ WARN := -std=c99 -Wall -Wextra -pedantic
 LINK = -Iinclude -L$(B) -l:$(SONAME) -Wl,-rpath,'$$ORIGIN/..'
 EXAMPLES := loopback forward generate
 FOREIGN := $(B)/tests/traffic $(B)/tests/changes
-PEERS := $(B)/tests/switch
+PEERS := $(B)/tests/switch $(B)/tests/soak $(B)/tests/hang
 
 # The DPDK driver is built for the DPDK that is installed, and for no other release.
 PKG_CONFIG ?= pkg-config
@@ -33,7 +33,7 @@ PMD_CFLAGS = -std=gnu11 -Wall -Wextra -fPIC -fvisibility=hidden -DALLOW_INTERNAL
 DRIVERDIR ?= $(shell echo RTE_EAL_PMD_PATH | $(CC) $$($(PKG_CONFIG) --cflags libdpdk) -include rte_build_config.h -E -P - | tail -1 | tr -d '"')
 PMD_ABI = $(lastword $(subst -, ,$(DRIVERDIR)))
 
-.PHONY: all lib pmd install-pmd examples install clean demo test test-unit test-vm test-foreign test-peers test-dpdk bench bench-dpdk \
+.PHONY: all lib pmd install-pmd examples install clean demo test test-unit test-vm test-foreign test-peers soak-restart test-dpdk bench bench-dpdk \
   header lint prepare FORCE
 
 all: lib examples
@@ -72,7 +72,7 @@ $(B)/tests/%: tests/foreign/%.c include/vuser.h $(B)/$(SONAME)
 	@mkdir -p $(@D)
 	$(CC) $(WARN) $(CFLAGS) $< -o $@ $(LINK) -pthread
 
-$(PEERS): $(B)/tests/%: tests/peers/%.c tests/peers/flow.c tests/peers/peers.h include/vuser.h $(B)/$(SONAME)
+$(PEERS): $(B)/tests/%: tests/peers/%.c tests/peers/flow.c tests/peers/child.c tests/peers/peers.h include/vuser.h $(B)/$(SONAME)
 	@mkdir -p $(@D)
 	$(CC) $(WARN) $(CFLAGS) $(filter %.c,$^) -o $@ $(LINK)
 
@@ -173,6 +173,10 @@ test-peers: lib $(PEERS)
 # In a kernel of their own, which is built once and kept (tests/vm/uml/build.sh).
 test-vm: lib examples
 	$(CARGO) test --locked --features header --test vm
+
+# A hundred deaths of a back-end in each of eight ways, and the ledger of each.
+soak-restart: lib $(PEERS)
+	VUSER_SOAK_KILLS=$(or $(KILLS),100) $(CARGO) test --locked --features header --test peers soak -- --nocapture
 
 test-dpdk: pmd $(DPDK_TESTS)
 	$(CARGO) test --locked --features header --test dpdk

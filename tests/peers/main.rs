@@ -6,6 +6,8 @@
 //! | variable | meaning |
 //! |---|---|
 //! | `VUSER_OVS_VSWITCHD` | Open vSwitch with DPDK, Debian's `ovs-vswitchd-dpdk` by default |
+//! | `VUSER_SOAK_KILLS` | how often each back-end is killed, 12 by default |
+//! | `VUSER_TESTPMD` | the program to start, `dpdk-testpmd` by default |
 //! | `VUSER_BUILD` | where `tests/switch`, `tests/soak` and `libvuser.so.0` are, `build` by default |
 //! | `VUSER_REQUIRE_ALL` | `1`: a skipped test is a failed test |
 #![cfg(target_os = "linux")]
@@ -13,6 +15,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod hang;
 mod ovs;
 mod program;
+mod soak;
 mod switch;
+mod testpmd;

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use std::{env, fs};
+use std::{env, fs, process, thread};
 
 use crate::support::{Scratch, skip};
 
@@ -13,7 +13,7 @@ const DEBIANS: &str = "/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk";
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Who listens, and who connects.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The switch listens: `dpdkvhostuser`.
     Server,
@@ -23,11 +23,17 @@ pub enum Kind {
 
 /// A running switch with one bridge; gone when dropped.
 pub struct Ovs {
+    /// One at a time: each has a CPU of its own.
+    _alone: MutexGuard<'static, ()>,
+    /// An interface of the kernel's has its name.
+    bridge: String,
     dir: PathBuf,
     database: Child,
     switch: Option<Child>,
     ports: Vec<PathBuf>,
 }
+
+static ALONE: Mutex<()> = Mutex::new(());
 
 fn program() -> PathBuf {
     env::var_os("VUSER_OVS_VSWITCHD").map_or_else(|| PathBuf::from(DEBIANS), PathBuf::from)
@@ -45,6 +51,7 @@ pub fn possible(test: &str) -> bool {
 impl Ovs {
     /// With a bridge that learns, and no ports yet.
     pub fn start(scratch: &Scratch) -> Result<Self, String> {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let dir = scratch.0.clone();
         run(command("ovsdb-tool", &dir).arg("create").arg(dir.join("conf.db")).arg(SCHEMA))?;
         let database = command("ovsdb-server", &dir)
@@ -55,7 +62,8 @@ impl Ovs {
             .stdin(Stdio::null())
             .spawn()
             .map_err(|e| format!("ovsdb-server: {e}"))?;
-        let mut ovs = Self { dir, database, switch: None, ports: Vec::new() };
+        let bridge = format!("vu{}", process::id());
+        let mut ovs = Self { _alone: alone, bridge, dir, database, switch: None, ports: Vec::new() };
         ovs.wait_for("the database", |ovs| ovs.dir.join("db.sock").exists())?;
         // A CPU for packets, which it leaves to others when there are none.
         ovs.ask(&[
@@ -71,7 +79,8 @@ impl Ovs {
             "other_config:pmd-maxsleep=200",
         ])?;
         ovs.switch_on()?;
-        ovs.ask(&["add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev"])?;
+        let bridge = ovs.bridge.clone();
+        ovs.ask(&["add-br", &bridge, "--", "set", "bridge", &bridge, "datapath_type=netdev"])?;
         Ok(ovs)
     }
 
@@ -84,7 +93,7 @@ impl Ovs {
             Kind::Server => &["type=dpdkvhostuser"],
             Kind::Client => &["type=dpdkvhostuserclient", &path],
         };
-        self.ask(&[&["add-port", "br0", name], &interface[..], how].concat())?;
+        self.ask(&[&["add-port", &self.bridge, name], &interface[..], how].concat())?;
         if kind == Kind::Server {
             self.ports.push(socket.clone());
         }
@@ -97,6 +106,14 @@ impl Ovs {
             let _ = switch.kill();
             let _ = switch.wait();
         }
+    }
+
+    /// Asks the switch to end, and waits until it has.
+    pub fn end_switch(&mut self) -> Result<(), String> {
+        let control = self.dir.join("vswitchd.ctl");
+        run(command("ovs-appctl", &self.dir).arg("-t").arg(control).arg("exit"))?;
+        let switch = self.switch.take();
+        switch.map_or(Ok(()), |mut switch| switch.wait().map(|_| ()).map_err(|e| e.to_string()))
     }
 
     /// Starts the switch with what the database has.
@@ -126,7 +143,7 @@ impl Ovs {
     /// Port of the bridge by address, as the switch has learned them.
     pub fn learned(&self) -> Result<Vec<(String, u32)>, String> {
         let control = self.dir.join("vswitchd.ctl");
-        let table = run(command("ovs-appctl", &self.dir).arg("-t").arg(control).args(["fdb/show", "br0"]))?;
+        let table = run(command("ovs-appctl", &self.dir).arg("-t").arg(control).args(["fdb/show", &self.bridge]))?;
         let rows = table.lines().skip(1).filter_map(|line| {
             let words: Vec<_> = line.split_whitespace().collect();
             Some(((*words.get(2)?).to_string(), words.first()?.parse().ok()?))

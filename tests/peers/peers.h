@@ -73,4 +73,20 @@ void flow_free(struct flow *flow);
 
 void print_text(const char *text);
 
+/* Somebody else's program, its standard input open and silent, its output in a file. */
+struct child {
+    char **command;
+    const char *log;
+    int pid;              /* 0: it does not run. */
+    int in, out;
+};
+
+bool child_start(struct run *run, struct child *child);
+/* Whether it runs; if not, that is wrong. */
+bool child_lives(struct run *run, struct child *child);
+/* Stops it where it is, as a debugger would. */
+void child_stop(const struct child *child);
+/* Kills it and waits until it is gone. */
+void child_kill(struct child *child);
+
 #endif

@@ -1,6 +1,7 @@
 //! A program of ours that meets somebody else's: started, told, listened to.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
@@ -19,9 +20,14 @@ pub struct Program {
 
 impl Program {
     pub fn start(name: &str, args: &[String]) -> Self {
+        Self::with_env(name, args, &[])
+    }
+
+    pub fn with_env(name: &str, args: &[String], env: &[(&str, &Path)]) -> Self {
         let program = made(&format!("tests/{name}"));
         let mut child = Command::new(&program)
             .args(args)
+            .envs(env.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -38,6 +44,20 @@ impl Program {
         self.lines
             .recv_timeout(limit)
             .map_err(|e| format!("no line within {limit:?} ({e}); on stderr: {}", self.errors.lock().unwrap()))
+    }
+
+    /// Waits for a line that is this word.
+    pub fn expect(&mut self, word: &str, limit: Duration) -> Result<(), String> {
+        match self.line(limit)? {
+            line if line == word => Ok(()),
+            line => Err(format!("{word:?} was expected, not {line}")),
+        }
+    }
+
+    pub fn tell(&mut self, line: &str) {
+        if let Some(stdin) = &mut self.stdin {
+            let _ = writeln!(stdin, "{line}");
+        }
     }
 
     /// Its last line, which has to say that all was right.
@@ -72,4 +92,11 @@ fn listen(pipe: impl Read + Send + 'static) -> mpsc::Receiver<String> {
         }
     });
     receive
+}
+
+/// The number behind a name in a line of JSON that our own program wrote.
+pub fn number(json: &str, key: &str) -> u64 {
+    let rest = json.split_once(&format!("\"{key}\":")).map(|(_, rest)| rest);
+    let digits = rest.map(|rest| rest.chars().take_while(char::is_ascii_digit).collect::<String>());
+    digits.and_then(|d| d.parse().ok()).unwrap_or_else(|| panic!("no {key} in {json}"))
 }

@@ -271,7 +271,7 @@ static bool go_on(struct bench *b)
 {
     uint64_t since[2] = { 0, 0 };
     double last[2] = { now(), now() }, looked = now();
-    bool up = true, flowing = false;
+    bool up = true, flowing = true;
 
     say("flowing");
     while (b->run.error[0] == '\0') {
