@@ -1,14 +1,14 @@
-//! `path=/dev/vhost-net`: the kernel's network stack at the other end of the cable.
+//! Traffic of the kernel's own, over a wire of ours.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::lab::{Wire, config, device, in_namespace, pool, sh};
+use crate::inside::lab::{Wire, config, device, in_namespace, pool, sh};
 
 /// Two interfaces on a wire of ours, one of them in a namespace of its own, so that the kernel has to use the wire.
-fn wire(more: &str) -> Wire {
+pub fn wire(more: &str) -> Wire {
     let a = format!("path=/dev/vhost-net,iface=near{more}");
     let b = format!("path=/dev/vhost-net,iface=far{more}");
     let pool = pool(&config(&a), 2);
@@ -19,7 +19,7 @@ fn wire(more: &str) -> Wire {
     wire
 }
 
-fn end(wire: Wire) {
+pub fn end(wire: Wire) {
     drop(wire.cut());
     sh("ip netns del other");
     sh("! ip link show near 2> /dev/null");

@@ -1,0 +1,6 @@
+//! `path=/dev/vhost-net`: the kernel's network stack at the other end of the cable.
+
+mod life;
+mod refused;
+mod step;
+mod traffic;

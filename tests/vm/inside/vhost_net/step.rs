@@ -1,0 +1,93 @@
+//! The device and its interface are one: address, MTU, carrier.
+
+use vuser::dev::Device;
+use vuser::dev::events::Kind;
+
+use super::life::Talker;
+use crate::inside::lab::{cat, config, device, pool, sh, until};
+
+fn of(interface: &str, file: &str) -> String {
+    cat(&format!("/sys/class/net/{interface}/{file}"))
+}
+
+/// Kinds of the events that there were, after a look.
+fn events(device: &mut Device) -> Vec<Kind> {
+    device.process();
+    device.live().events.take(99).iter().map(|event| event.kind).collect()
+}
+
+#[test]
+#[ignore = "inside"]
+fn address_and_mtu_are_those_of_the_interface() {
+    let devargs = "path=/dev/vhost-net,iface=tap7,mac=02:00:00:00:00:07";
+    let mut device = device(devargs, &pool(&config(devargs), 1));
+    assert_eq!(of("tap7", "address"), "02:00:00:00:00:07");
+    assert_eq!((device.info().mac, device.info().mtu), ([2, 0, 0, 0, 0, 7], 1500));
+    // Whoever changes it from outside changes it for both.
+    events(&mut device);
+    sh("ip link set tap7 address 02:00:00:00:00:08 mtu 9000");
+    until("the device hears of it", || events(&mut device).contains(&Kind::Config));
+    until("both are heard", || {
+        device.process();
+        (device.info().mac, device.info().mtu) == ([2, 0, 0, 0, 0, 8], 9000)
+    });
+    sh("ip link set tap7 mtu 1400; ip link set tap7 name renamed");
+    until("an interface with another name", || {
+        device.process();
+        device.info().mtu == 1400
+    });
+    assert!(device.info().backend.contains("interface renamed"), "{}", device.info().backend);
+    drop(device);
+    // Without mac=, the address is the interface's.
+    sh("ip tuntap add dev mine mode tap; ip link set mine address 02:00:00:00:00:09 mtu 2000");
+    let devargs = "path=/dev/vhost-net,iface=mine";
+    let mut device = self::device(devargs, &pool(&config(devargs), 1));
+    assert_eq!((device.info().mac, device.info().mtu), ([2, 0, 0, 0, 0, 9], 2000));
+    drop(device);
+    // It was there before us, so that it is there after us.
+    sh("ip link del mine");
+}
+
+#[test]
+#[ignore = "inside"]
+fn each_end_sees_whether_the_other_is_there() {
+    let devargs = "path=/dev/vhost-net,iface=tap6";
+    let mut device = device(devargs, &pool(&config(devargs), 1));
+    assert!(!device.info().link_up, "nobody has set the interface up");
+    sh("ip link set tap6 up");
+    until("link up", || events(&mut device).contains(&Kind::LinkUp));
+    assert_eq!(of("tap6", "carrier"), "1");
+    sh("ip link set tap6 down");
+    until("link down", || events(&mut device).contains(&Kind::LinkDown));
+    sh("ip link set tap6 up");
+    until("link up again", || events(&mut device).contains(&Kind::LinkUp));
+
+    device.set_link(false).unwrap();
+    assert!(of("tap6", "carrier") == "0" && !device.info().link_up);
+    device.set_link(true).unwrap();
+    assert!(of("tap6", "carrier") == "1" && device.info().link_up);
+    device.stop().unwrap();
+    assert!(of("tap6", "carrier") == "0" && !device.info().link_up);
+    device.start().unwrap();
+    assert!(of("tap6", "carrier") == "1" && device.info().link_up);
+}
+
+#[test]
+#[ignore = "inside"]
+fn a_deleted_interface_is_made_again() {
+    let mut end = Talker::new("path=/dev/vhost-net,iface=tap5");
+    sh("ip link set tap5 up");
+    until("link up", || events(&mut end.device).contains(&Kind::LinkUp));
+    let mac = end.device.info().mac;
+    sh("ip link del tap5");
+    let mut heard = Vec::new();
+    until("it is back", || {
+        heard.extend(events(&mut end.device));
+        heard.contains(&Kind::LinkDown) && heard.contains(&Kind::Reconnected)
+    });
+    assert_eq!(end.device.info().reconnects, 1);
+    assert_eq!(of("tap5", "address"), mac.map(|b| format!("{b:02x}")).join(":"));
+    sh("ip link set tap5 up");
+    until("link up again", || events(&mut end.device).contains(&Kind::LinkUp));
+    end.talk("tap5");
+}
