@@ -39,6 +39,11 @@ fn skip(why: &str) {
 }
 
 #[test]
+fn vdpa() {
+    run_inside("vdpa", 240);
+}
+
+#[test]
 fn vhost_net() {
     run_inside("vhost_net", 180);
 }

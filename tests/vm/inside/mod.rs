@@ -1,4 +1,5 @@
 //! What runs in the kernel under test, as root, with nobody else there.
 
 mod lab;
+mod vdpa;
 mod vhost_net;
