@@ -2,6 +2,7 @@
  *
  * SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,6 +75,11 @@ vuser_devargs_parse(struct vuser_port *port, const char *args)
     free(copy);
     if (ret != 0)
         return ret;
+    if (port->config.events_manual) {
+        VUSER_LOG(ERR, "port %u: events=manual: a program of DPDK's has nothing that would look after them; leave it out",
+                  port->id);
+        return -EINVAL;
+    }
     port->config.port = port->id;
     limit_simd(&port->config);
     return 0;

@@ -11,7 +11,8 @@
 
 #define PARAMS "path=<path> mac=<mac addr> cq=<int> queue_size=<int> queues=<int> iface=<string> server=<0|1> " \
     "mrg_rxbuf=<0|1> in_order=<0|1> packed_vq=<0|1> speed=<int> vectorized=<0|1> event_idx=<0|1> indirect=<0|1> " \
-    "huge=<0|1> stats=<0|1> timeout_ms=<int> simd=<auto|scalar|avx2|avx512> bounce=<0|1>"
+    "huge=<0|1> stats=<0|1> timeout_ms=<int> simd=<auto|scalar|avx2|avx512> server_wait_ms=<int> socket_mode=<octal> " \
+    "reconnect=<0|1> reconnect_ms=<int> resend=<0|1> bounce=<0|1>"
 
 /* Where dpdk-pmdinfo looks. */
 static const char pmd_info[] =

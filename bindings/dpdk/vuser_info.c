@@ -117,6 +117,8 @@ vuser_priv_dump(struct rte_eth_dev *eth, FILE *file)
     vuser_path_name(port, path, sizeof(path));
     fprintf(file, "libvuser: %s\n", vuser_version());
     fprintf(file, "backend: %s\n", info.backend);
+    fprintf(file, "attached: %u\n", info.attached);
+    fprintf(file, "reconnects: %" PRIu64 "\n", info.reconnects);
     fprintf(file, "path: %s\n", path);
     fprintf(file, "device_features: 0x%" PRIx64 "\n", info.device_features);
     fprintf(file, "features: 0x%" PRIx64 "\n", info.features);

@@ -1,7 +1,8 @@
-/* Interrupts: a descriptor for each receive queue, and one for what happens to the device.
+/* Interrupts: a descriptor for each receive queue, and the device's for what happens to it.
  *
  * SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
  */
+#include <inttypes.h>
 #include <unistd.h>
 
 #include <rte_interrupts.h>
@@ -23,21 +24,46 @@ vuser_link_update(struct rte_eth_dev *eth, int wait)
     return rte_eth_linkstatus_set(eth, &link);
 }
 
-/* Something has happened to the device: the back-end has gone or come, or has said something. */
+/* Says what the application is not told otherwise. */
+static void
+tell(const struct vuser_port *port, const struct vuser_event *event)
+{
+    switch (event->kind) {
+    case VUSER_EVENT_REFUSED:
+        VUSER_LOG(WARNING, "port %u: a back-end was sent away: %s", port->id, event->text);
+        break;
+    case VUSER_EVENT_QUEUE_ERROR:
+        VUSER_LOG(ERR, "port %u: the back-end can't go on with ring %" PRIu64 ": %s", port->id, event->number, event->text);
+        break;
+    default:
+        VUSER_LOG(INFO, "port %u: event %u: %s", port->id, event->kind, event->text);
+        break;
+    }
+}
+
+/* Something has happened to the device: the back-end has gone or come, or has said something. Who connects is the library's
+ * business; the application is told what has become of the link. */
 static void
 connection_event(void *arg)
 {
     struct rte_eth_dev *eth = arg;
+    struct vuser_port *port = vuser_port(eth);
     struct vuser_event events[8] = { { .size = sizeof(events[0]) } };
+    bool needs_reset = false;
     int n, i;
 
     do {
-        n = vuser_dev_process(vuser_port(eth)->dev, events, RTE_DIM(events));
-        for (i = 0; i < n; i++)
-            VUSER_LOG(INFO, "port %u: event %u: %s", eth->data->port_id, events[i].kind, events[i].text);
+        n = vuser_dev_process(port->dev, events, RTE_DIM(events));
+        for (i = 0; i < n; i++) {
+            tell(port, &events[i]);
+            needs_reset |= events[i].kind == VUSER_EVENT_NEEDS_RESET;
+        }
     } while (n == RTE_DIM(events));
     if (vuser_link_update(eth, 0) == 0)
         rte_eth_dev_callback_process(eth, RTE_ETH_EVENT_INTR_LSC, NULL);
+    /* With reconnect=1 the library does it. The port may be another when this comes back. */
+    if (needs_reset && !port->config.reconnect)
+        rte_eth_dev_callback_process(eth, RTE_ETH_EVENT_INTR_RESET, NULL);
 }
 
 static int

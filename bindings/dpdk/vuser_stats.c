@@ -59,6 +59,12 @@ static const struct name rx_names[] = {
     SORTED,
 };
 
+/* Of the device, since it was made; a reset of the counters leaves them. */
+static const struct name device_names[] = {
+    { "reconnects", offsetof(struct vuser_dev_info, reconnects) },
+    { "refused_backends", offsetof(struct vuser_dev_info, refused) },
+};
+
 static struct counters
 read_counters(struct vuser_queue *queue, uint64_t no_mbuf)
 {
@@ -169,7 +175,8 @@ count(const struct rte_eth_dev *eth)
 {
     const struct listed rx = listed(vuser_port(eth), true), tx = listed(vuser_port(eth), false);
 
-    return eth->data->nb_rx_queues * (rx.n + rx.sorted) + eth->data->nb_tx_queues * (tx.n + tx.sorted);
+    return RTE_DIM(device_names) + eth->data->nb_rx_queues * (rx.n + rx.sorted) +
+        eth->data->nb_tx_queues * (tx.n + tx.sorted);
 }
 
 static unsigned int
@@ -191,7 +198,9 @@ vuser_xstats_names(struct rte_eth_dev *eth, struct rte_eth_xstat_name *names, un
 
     if (names == NULL || n < count(eth))
         return count(eth);
-    k = fill_names(&rx, "rx", eth->data->nb_rx_queues, names);
+    for (k = 0; k < RTE_DIM(device_names); k++)
+        snprintf(names[k].name, sizeof(names[k].name), "%s", device_names[k].name);
+    k += fill_names(&rx, "rx", eth->data->nb_rx_queues, names + k);
     return k + fill_names(&tx, "tx", eth->data->nb_tx_queues, names + k);
 }
 
@@ -212,11 +221,18 @@ vuser_xstats_get(struct rte_eth_dev *eth, struct rte_eth_xstat *stats, unsigned 
 {
     const struct vuser_port *port = vuser_port(eth);
     const struct listed rx = listed(port, true), tx = listed(port, false);
-    unsigned int k = 0;
+    struct vuser_dev_info info = { .size = sizeof(info) };
+    unsigned int k;
     uint16_t q;
 
     if (stats == NULL || n < count(eth))
         return count(eth);
+    if (port->dev == NULL || vuser_dev_get_info(port->dev, &info) != 0)
+        info = (struct vuser_dev_info){ 0 };
+    for (k = 0; k < RTE_DIM(device_names); k++) {
+        stats[k].id = k;
+        stats[k].value = *(const uint64_t *)((const char *)&info + device_names[k].offset);
+    }
     for (q = 0; q < eth->data->nb_rx_queues; q++) {
         const struct counters c = rx_counters(port, q);
 

@@ -4,7 +4,7 @@ use crate::paths::{TEN, Way};
 use crate::port::{PLAIN, Port, driver};
 
 /// Chains as the plans have them: four buffers of 2000 bytes; 64, 128, 256 and 512 bytes where a frame is one buffer.
-fn chains(way: Way) -> &'static str {
+pub fn chains(way: Way) -> &'static str {
     if way.mergeable { "sizes=8000 segment=2000" } else { "sizes=960 segment=240" }
 }
 

@@ -70,10 +70,15 @@ fn every_way_by_copies() {
 
 /// A testpmd that sends back what comes from the device at `s0`, on each of so many queues.
 pub fn vhost_testpmd(port: &Port, queues: u32) -> Testpmd {
+    testpmd_with(port, queues, "")
+}
+
+/// The same with more arguments of its port.
+pub fn testpmd_with(port: &Port, queues: u32, more: &str) -> Testpmd {
     let socket = port.file("s0");
-    let vdev = format!("--vdev=net_vhost0,iface={},queues={queues}", socket.display());
+    let vdev = format!("--vdev=net_vhost0,iface={},queues={queues}{more}", socket.display());
     let counts = [format!("--rxq={queues}"), format!("--txq={queues}")];
-    let app = [&counts[0], &counts[1], "--total-num-mbufs=8192", "--no-flush-rx"];
+    let app = [&counts[0], &counts[1], "--total-num-mbufs=8192", "--no-flush-rx", "--disable-link-check"];
     let eal = ["--no-huge", "--no-shconf", "-m", "160", &vdev];
     let mut testpmd = Testpmd::start(port.directory(), &eal, &app, &[]).unwrap_or_else(|e| port.blame(&e));
     testpmd.command("start").unwrap_or_else(|e| port.blame(&e));

@@ -32,5 +32,6 @@ mod offloads;
 mod programs;
 mod queues;
 mod restart;
+mod server;
 mod vm2vm;
 mod xstats;
