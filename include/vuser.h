@@ -244,6 +244,10 @@ struct vuser_config {
     uint32_t socket_mode;
     // With path=/dev/vhost-net: for how many microseconds the kernel's threads look again before they sleep. Default 0.
     uint32_t busyloop_us;
+    // MTU to be used, 68 or more; see vuser_dev_set_mtu. Default 0: the device's.
+    uint16_t mtu;
+    // Zero.
+    uint16_t reserved3;
 };
 
 // What is known of a device.
@@ -262,7 +266,7 @@ struct vuser_dev_info {
     uint16_t queue_pairs;
     // Descriptors of a queue whose set-up does not say otherwise.
     uint16_t queue_size;
-    // Largest MTU.
+    // MTU in use: what was chosen, else what the device has, else 1500.
     uint16_t mtu;
     // Bytes of the virtio header in front of each frame in a ring.
     uint16_t hdr_len;
@@ -279,7 +283,7 @@ struct vuser_dev_info {
     uint8_t in_order;
     // Received frames may span buffers.
     uint8_t mergeable;
-    // Link speed in Mb/s; 0xffffffff unknown.
+    // Link speed in Mb/s: what was configured, else what the device says; 0xffffffff unknown.
     uint32_t speed;
     // Kind of back-end and where it is.
     char backend[128];
@@ -511,7 +515,7 @@ int vuser_config_init(struct vuser_config *config,
 //
 // DPDK's names: path, mac, cq, queues, queue_size, iface, server, mrg_rxbuf, in_order, packed_vq, vectorized, speed.
 // Beyond them: event_idx, indirect, huge, stats, timeout_ms, mode, simd, server_wait_ms, socket_mode, reconnect,
-// reconnect_ms, resend, events, persist, busyloop_us, and the offloads csum, tso, uso, rx_csum, lro, rx_uso, vlan_strip,
+// reconnect_ms, resend, events, persist, busyloop_us, mtu, and the offloads csum, tso, uso, rx_csum, lro, rx_uso, vlan_strip,
 // hash. Nothing is changed unless all is right. -EINVAL names what is not.
 int vuser_config_parse(struct vuser_config *config,
                        const char *devargs);
@@ -653,6 +657,34 @@ int vuser_dev_fd(const struct vuser_dev *dev);
 int vuser_dev_process(struct vuser_dev *dev,
                       struct vuser_event *events,
                       unsigned int n);
+
+// Chooses the MTU: what vuser_dev_get_info says from then on, told to back-ends that want to know (vhost-user with NET_MTU;
+// the interface of the kernel), now and whenever one comes. Frames are not measured. -EINVAL: it is below 68, or above what
+// the device has; -EREMOTEIO: the back-end refused it.
+int vuser_dev_set_mtu(struct vuser_dev *dev,
+                      uint16_t mtu);
+
+// Has the back-end tell the network that the device's MAC address is here now (vhost-user: SEND_RARP), as after a move or
+// when VUSER_EVENT_ANNOUNCE asks for it. -ENOTSUP: it can't; send a gratuitous ARP yourself; -ENOTCONN: there is none.
+int vuser_dev_announce(struct vuser_dev *dev);
+
+// Has the back-end note which memory it writes, page by page, until vuser_dirty_log_stop: for whoever copies that memory
+// elsewhere while the device runs. It goes on when the device is stopped and started, and when a back-end comes back.
+// -ENOTSUP: the back-end keeps no log; -EALREADY: it keeps one; -ENOTCONN: there is no back-end.
+int vuser_dirty_log_start(struct vuser_dev *dev);
+
+// Says which pages of 4096 bytes of a range of memory the back-end has written since this was last asked: `bits` gets a
+// bit for each page that the range touches, the first one in bit 0 of bits[0], and `size` bytes of it are written. How many
+// were written to, INT_MAX at most. What is read is forgotten by the log: copy after reading, and read again.
+// -ENODATA: no log is kept; -EINVAL: `bits` is too small.
+int vuser_dirty_log_read(struct vuser_dev *dev,
+                         const void *addr,
+                         size_t len,
+                         uint8_t *bits,
+                         size_t size);
+
+// Ends vuser_dirty_log_start. No error without a log.
+int vuser_dirty_log_stop(struct vuser_dev *dev);
 
 // Chooses another MAC address, six bytes. A device that can be told is told, by its control queue (CTRL_MAC_ADDR) or as the
 // back-end can, at once or when it is started; of any other the address is the application's alone, and the frames that

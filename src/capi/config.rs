@@ -112,6 +112,10 @@ pub struct vuser_config {
     pub socket_mode: u32,
     /// With path=/dev/vhost-net: for how many microseconds the kernel's threads look again before they sleep. Default 0.
     pub busyloop_us: u32,
+    /// MTU to be used, 68 or more; see vuser_dev_set_mtu. Default 0: the device's.
+    pub mtu: u16,
+    /// Zero.
+    pub reserved3: u16,
 }
 
 // SAFETY: integers and arrays of them, `size` first.
@@ -185,6 +189,8 @@ impl vuser_config {
             server_wait_ms: config.server_wait_ms,
             socket_mode: config.socket_mode.unwrap_or(0),
             busyloop_us: config.busyloop_us,
+            mtu: config.mtu,
+            reserved3: 0,
         })
     }
 
@@ -228,6 +234,7 @@ impl vuser_config {
             reconnect: switch(self.reconnect, "reconnect")?,
             reconnect_ms: self.reconnect_ms,
             resend: switch(self.resend, "resend")?,
+            mtu: self.mtu,
             events: if switch(self.events_manual, "events_manual")? { EventMode::Manual } else { EventMode::Thread },
             persist: switch(self.persist, "persist")?,
             busyloop_us: self.busyloop_us,
@@ -270,7 +277,7 @@ pub unsafe extern "C" fn vuser_config_init(config: *mut vuser_config, size: usiz
 ///
 /// DPDK's names: path, mac, cq, queues, queue_size, iface, server, mrg_rxbuf, in_order, packed_vq, vectorized, speed.
 /// Beyond them: event_idx, indirect, huge, stats, timeout_ms, mode, simd, server_wait_ms, socket_mode, reconnect,
-/// reconnect_ms, resend, events, persist, busyloop_us, and the offloads csum, tso, uso, rx_csum, lro, rx_uso, vlan_strip,
+/// reconnect_ms, resend, events, persist, busyloop_us, mtu, and the offloads csum, tso, uso, rx_csum, lro, rx_uso, vlan_strip,
 /// hash. Nothing is changed unless all is right. -EINVAL names what is not.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_config_parse(config: *mut vuser_config, devargs: *const c_char) -> c_int {

@@ -43,7 +43,7 @@ pub struct vuser_dev_info {
     pub queue_pairs: u16,
     /// Descriptors of a queue whose set-up does not say otherwise.
     pub queue_size: u16,
-    /// Largest MTU.
+    /// MTU in use: what was chosen, else what the device has, else 1500.
     pub mtu: u16,
     /// Bytes of the virtio header in front of each frame in a ring.
     pub hdr_len: u16,
@@ -60,7 +60,7 @@ pub struct vuser_dev_info {
     pub in_order: u8,
     /// Received frames may span buffers.
     pub mergeable: u8,
-    /// Link speed in Mb/s; 0xffffffff unknown.
+    /// Link speed in Mb/s: what was configured, else what the device says; 0xffffffff unknown.
     pub speed: u32,
     /// Kind of back-end and where it is.
     pub backend: [c_char; 128],
@@ -271,7 +271,7 @@ fn describe(d: &mut Device) -> vuser_dev_info {
         packed: info.features.contains(Features::RING_PACKED).into(),
         in_order: info.features.contains(Features::IN_ORDER).into(),
         mergeable: info.framing.mergeable.into(),
-        speed: d.config().speed,
+        speed: info.speed,
         backend: [0; 128],
         path: [0; 32],
         offloads: info.offloads.bits(),

@@ -11,6 +11,7 @@ pub mod misc;
 pub mod config;
 pub mod dev;
 pub mod event;
+pub mod extras;
 pub mod filter;
 pub mod mbuf;
 pub mod pool;

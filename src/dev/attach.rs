@@ -25,7 +25,7 @@ use super::start::LET_GO;
 use super::{Device, Engine, Offloads, Parked, Way, negotiate};
 use crate::backend::Notice;
 use crate::error::{Error, Result};
-use crate::spec::net::NetConfig;
+use crate::spec::net::{MIN_MTU, NetConfig};
 use crate::spec::virtio::{Features, Status};
 use crate::sys::socket::Stream;
 
@@ -137,18 +137,17 @@ impl Device {
     /// MAC and MTU, from the configuration space where the back-end has one. The address stays the first back-end's.
     pub(super) fn note_space(&mut self, space: Option<NetConfig>, first: bool) {
         let Some(space) = space else { return };
-        let before = (self.mac, self.mtu);
+        let before = (self.mac, self.mtu());
         // The kernel's interface and we are one station: whoever gives it another address gives us one.
         let follows = self.config.way() == Way::VhostKernel || first && self.config.mac.is_none();
         if follows && self.offered.contains(Features::MAC) && space.mac != [0; 6] {
             self.mac = space.mac;
         }
-        if self.offered.contains(Features::MTU) && space.mtu >= 68 {
-            self.mtu = space.mtu;
-        }
+        let says = self.offered.contains(Features::MTU) && space.mtu >= MIN_MTU;
+        self.note_mtu(says.then_some(space.mtu));
         let is_new = !first || self.config.server;
-        if is_new && before != (self.mac, self.mtu) {
-            self.live.events.tell(Kind::Config, format!("MTU {}", self.mtu));
+        if is_new && before != (self.mac, self.mtu()) {
+            self.live.events.tell(Kind::Config, format!("MTU {}", self.mtu()));
         }
     }
 

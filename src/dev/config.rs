@@ -8,6 +8,7 @@ use bitflags::bitflags;
 
 use crate::error::{Error, Result};
 use crate::mem::lanes::Simd;
+use crate::spec::net::MIN_MTU;
 use crate::spec::ring::MAX_QUEUE_SIZE;
 use crate::spec::vhost_user::MAX_VRINGS;
 use crate::spec::virtio::Features;
@@ -178,6 +179,8 @@ pub struct Config {
     pub reconnect_ms: u32,
     /// Packets that a back-end that has gone was given, and did not mark used, are sent again to the next one.
     pub resend: bool,
+    /// MTU to be used; 0: the device's.
+    pub mtu: u16,
     /// Who looks after events.
     pub events: EventMode,
     /// With vhost-net: the tap stays when we go.
@@ -215,6 +218,7 @@ impl Default for Config {
             reconnect: true,
             reconnect_ms: 1000,
             resend: true,
+            mtu: 0,
             events: EventMode::Thread,
             persist: false,
             busyloop_us: 0,
@@ -225,7 +229,7 @@ impl Default for Config {
 type Set = fn(&mut Config, &Given<'_>) -> Result<()>;
 
 /// Every option that there is: the parser, and the list in its complaint, are this table.
-const OPTIONS: [(&str, Set); 35] = [
+const OPTIONS: [(&str, Set); 36] = [
     ("path", |c, g| g.path(&mut c.path)),
     ("mac", |c, g| g.mac(&mut c.mac)),
     ("cq", |c, g| g.switch(&mut c.cq)),
@@ -257,6 +261,7 @@ const OPTIONS: [(&str, Set); 35] = [
     ("simd", |c, g| g.simd(&mut c.simd)),
     ("server_wait_ms", |c, g| g.number(&mut c.server_wait_ms, 0..=MAX_TIMEOUT_MS, "milliseconds")),
     ("socket_mode", |c, g| g.permissions(&mut c.socket_mode)),
+    ("mtu", |c, g| g.number(&mut c.mtu, MIN_MTU..=u16::MAX, "bytes")),
     ("reconnect", |c, g| g.switch(&mut c.reconnect)),
     ("reconnect_ms", |c, g| g.number(&mut c.reconnect_ms, MIN_PAUSE_MS..=MAX_TIMEOUT_MS, "milliseconds")),
     ("resend", |c, g| g.switch(&mut c.resend)),
@@ -296,6 +301,9 @@ impl Config {
         within("queue_size", self.queue_size, MIN_QUEUE_SIZE..=MAX_QUEUE_SIZE, "descriptors")?;
         within("timeout_ms", self.timeout_ms, 1..=MAX_TIMEOUT_MS, "milliseconds")?;
         within("server_wait_ms", self.server_wait_ms, 0..=MAX_TIMEOUT_MS, "milliseconds")?;
+        if self.mtu != 0 {
+            within("mtu", self.mtu, MIN_MTU..=u16::MAX, "bytes")?;
+        }
         within("reconnect_ms", self.reconnect_ms, MIN_PAUSE_MS..=MAX_TIMEOUT_MS, "milliseconds")?;
         if let Some(mode) = self.socket_mode.filter(|mode| !(1..=PERMISSIONS).contains(mode)) {
             return Err(Error::invalid(format!("socket_mode={mode:04o}: {PERMISSIONS_ARE}")));
@@ -561,7 +569,7 @@ mod tests {
     #[test]
     fn every_option_reaches_its_field() {
         let base = Config { path: "p".into(), ..Config::default() };
-        let rows: [(&str, Config); 40] = [
+        let rows: [(&str, Config); 41] = [
             ("", base.clone()),
             ("path=/tmp/x=y", Config { path: "/tmp/x=y".into(), ..base.clone() }),
             ("path=/dev/shm/s", Config { path: "/dev/shm/s".into(), ..base.clone() }),
@@ -606,6 +614,7 @@ mod tests {
             ("server=1,server_wait_ms=9", Config { server: true, server_wait_ms: 9, ..base.clone() }),
             ("server=1,socket_mode=0660", Config { server: true, socket_mode: Some(0o660), ..base.clone() }),
             ("server_wait_ms=0", base.clone()),
+            ("mtu=9000", Config { mtu: 9000, ..base.clone() }),
             ("reconnect=0", Config { reconnect: false, ..base.clone() }),
             ("reconnect_ms=50", Config { reconnect_ms: 50, ..base.clone() }),
             ("resend=0", Config { resend: false, ..base.clone() }),
@@ -695,6 +704,7 @@ mod tests {
             ("path=/tmp/s,socket_mode=01777", "octal digits"),
             ("path=/tmp/s,socket_mode=0", "octal digits"),
             ("path=/tmp/s,socket_mode=rw", "octal digits"),
+            ("path=/tmp/s,mtu=67", "mtu=67: it is a number of bytes, 68 to 65535"),
             ("path=/tmp/s,reconnect=2", "reconnect=2: it is a switch"),
             ("path=/tmp/s,reconnect_ms=9", "reconnect_ms=9: it is a number of milliseconds, 10 to"),
             ("path=/tmp/s,events=poll", "events=poll: it is one of thread, manual"),

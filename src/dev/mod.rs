@@ -15,6 +15,7 @@ mod control;
 pub mod dial;
 mod engine;
 pub mod events;
+mod extras;
 pub mod filters;
 pub mod handle;
 mod link;
@@ -34,6 +35,7 @@ use nix::errno::Errno;
 pub use config::{Config, Offloads, Way};
 use control::ControlQueue;
 use engine::Engine;
+use extras::Extras;
 use filters::Wishes;
 use link::Link;
 pub use link::Watch;
@@ -47,7 +49,7 @@ use crate::device::Loopback;
 use crate::error::{Error, Result};
 use crate::mem::map::MemoryMap;
 use crate::net::{Framing, path};
-use crate::spec::net::NET_S_LINK_UP;
+use crate::spec::net::{NET_S_ANNOUNCE, NET_S_LINK_UP};
 use crate::spec::virtio::{Features, Status};
 use crate::sys::socket::Deadline;
 
@@ -72,7 +74,6 @@ pub struct Device {
     promised: Features,
     status: Status,
     mac: [u8; 6],
-    mtu: u16,
     max_pairs: u16,
     /// Pairs that are used, of those that it was made with.
     pairs: u16,
@@ -93,6 +94,7 @@ pub struct Device {
     parked: Vec<Parked>,
     /// The connection that the rings are of, if they are not of the present one.
     carried_from: u64,
+    extras: Extras,
     live: Arc<Live>,
     /// The control queue of a device that runs and has one.
     control: Option<ControlQueue>,
@@ -120,6 +122,7 @@ pub struct Info {
     pub protocol_features: u64,
     pub max_pairs: u16,
     pub mtu: u16,
+    pub speed: u32,
     pub mac: [u8; 6],
     pub status: Status,
     pub framing: Framing,
@@ -151,7 +154,6 @@ impl Device {
             status: Status::empty(),
             queues: (0..2 * config.queues).map(|_| None).collect(),
             mac: config.mac.unwrap_or_else(random_mac),
-            mtu: 1500,
             max_pairs: config.queues,
             pairs: config.queues,
             down: false,
@@ -161,6 +163,7 @@ impl Device {
             told: None,
             parked: Vec::new(),
             carried_from: 0,
+            extras: Extras::default(),
             live: Arc::new(Live::new()?),
             control: None,
             wishes: Wishes::default(),
@@ -288,7 +291,8 @@ impl Device {
             features: self.features,
             protocol_features: self.backend.as_ref().map_or(0, |b| b.protocol_features()),
             max_pairs: self.max_pairs,
-            mtu: self.mtu,
+            mtu: self.mtu(),
+            speed: self.speed(),
             mac: self.mac,
             status: self.status(),
             framing: Framing::new(self.features),
@@ -315,7 +319,9 @@ impl Device {
         let mut status = [0xff; 2];
         let says = self.features.contains(Features::STATUS);
         if says && matches!(self.backend().and_then(|b| b.read_config(6, &mut status)), Ok(true)) {
-            self.carrier = u16::from_ne_bytes(status) & NET_S_LINK_UP != 0;
+            let status = u16::from_le_bytes(status);
+            self.carrier = status & NET_S_LINK_UP != 0;
+            self.note_announce(status & NET_S_ANNOUNCE != 0);
         }
         self.note_link()
     }

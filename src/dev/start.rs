@@ -67,13 +67,16 @@ impl Device {
     /// Without merged buffers, a frame that does not fit one is dropped by the device.
     fn check_rooms(&self) {
         let framing = Framing::new(self.features);
-        let need = 14 + u32::from(self.mtu);
+        let need = 14 + u32::from(self.mtu());
         for source in
             self.set_up().filter(|(side, _)| *side == Side::Rx && !framing.mergeable).map(|(_, source)| source)
         {
             let (len, headroom) = source.open().room();
             if u32::from(len.saturating_sub(headroom)) < need {
-                log::warn!("receive buffers have {len} bytes: too few for an MTU of {} without mrg_rxbuf=1", self.mtu);
+                log::warn!(
+                    "receive buffers have {len} bytes: too few for an MTU of {} without mrg_rxbuf=1",
+                    self.mtu()
+                );
             }
         }
     }
@@ -85,8 +88,10 @@ impl Device {
             backend.set_call(index, queue.port.call.as_fd())?;
         }
         let features = self.features;
+        self.tell_log()?;
         self.backend()?.set_features(features)?;
         self.agree_status()?;
+        self.tell_mtu()?;
         let rings = self.make_memory()?;
         for (index, queue) in running(&self.queues, self.pairs) {
             let base = queue.port.pause()?.engine().base();

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use super::dirty::Log;
 use crate::error::{Error, Result};
 use crate::spec::vhost_user::{MAX_REGIONS, MemRegion};
 use crate::sys::shm::Mapping;
@@ -15,6 +16,9 @@ use crate::sys::shm::Mapping;
 pub unsafe trait Memory {
     /// The local address of `len` bytes at a device address; `None` when they are not all in one known region.
     fn local(&self, addr: u64, len: u64) -> Option<*mut u8>;
+
+    /// Bytes were written there.
+    fn written(&self, _addr: u64, _len: u64) {}
 
     /// Copies bytes out of the driver's memory; false when they are not all there.
     fn read(&self, addr: u64, bytes: &mut [u8]) -> bool {
@@ -29,16 +33,18 @@ pub unsafe trait Memory {
         let Some(to) = self.local(addr, bytes.len() as u64) else { return bytes.is_empty() };
         // SAFETY: `local` vouches for the destination, and the source is a slice of that length.
         unsafe { copy(bytes.as_ptr(), to, bytes.len()) };
+        self.written(addr, bytes.len() as u64);
         true
     }
 
     /// Copies from one place of the driver's memory to another; false when either is not there.
     fn carry(&self, from: u64, to: u64, len: u32) -> bool {
-        let (Some(from), Some(to)) = (self.local(from, len.into()), self.local(to, len.into())) else {
+        let (Some(source), Some(target)) = (self.local(from, len.into()), self.local(to, len.into())) else {
             return len == 0;
         };
         // SAFETY: `local` vouches for both places.
-        unsafe { copy(from, to, len as usize) };
+        unsafe { copy(source, target, len as usize) };
+        self.written(to, len.into());
         true
     }
 }
@@ -58,6 +64,10 @@ unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
 unsafe impl<M: Memory + ?Sized> Memory for std::sync::Arc<M> {
     fn local(&self, addr: u64, len: u64) -> Option<*mut u8> {
         (**self).local(addr, len)
+    }
+
+    fn written(&self, addr: u64, len: u64) {
+        (**self).written(addr, len);
     }
 }
 
@@ -122,6 +132,8 @@ pub const SLOTS: usize = 32;
 #[derive(Debug, Default)]
 pub struct Table {
     regions: Vec<Arc<Region>>,
+    /// Where it is noted what is written, while that is wanted.
+    log: Option<Arc<Log>>,
 }
 
 impl Table {
@@ -143,7 +155,8 @@ impl Table {
         if self.regions.iter().any(|r| r.overlaps(&region)) {
             return Err(Error::protocol(format!("memory regions overlap at {:#x}", region.guest)));
         }
-        Ok(Self { regions: self.regions.iter().cloned().chain([Arc::new(region)]).collect() })
+        let regions = self.regions.iter().cloned().chain([Arc::new(region)]).collect();
+        Ok(Self { regions, log: self.log.clone() })
     }
 
     /// This table and one region less (REM_MEM_REG), which is known by its addresses and its size.
@@ -153,7 +166,20 @@ impl Table {
         if regions.len() == self.regions.len() {
             return Err(Error::protocol(format!("there is no memory region at {:#x} to take away", region.guest_addr)));
         }
-        Ok(Self { regions })
+        Ok(Self { regions, log: self.log.clone() })
+    }
+
+    /// The same memory, of which writes are noted, or not any more.
+    #[must_use]
+    pub fn logged(&self, log: Option<Arc<Log>>) -> Self {
+        Self { regions: self.regions.clone(), log }
+    }
+
+    /// Notes that bytes were written.
+    pub(super) fn note(&self, addr: u64, len: u64) {
+        if let Some(log) = &self.log {
+            log.note(addr, len);
+        }
     }
 
     /// The local address of `len` bytes at an address of the front-end's process (as in SET_VRING_ADDR).
@@ -168,6 +194,10 @@ unsafe impl Memory for Table {
     #[inline]
     fn local(&self, addr: u64, len: u64) -> Option<*mut u8> {
         self.regions.iter().find_map(|r| within(addr, len, r.guest, r.len).map(|offset| r.at(offset)))
+    }
+
+    fn written(&self, addr: u64, len: u64) {
+        self.note(addr, len);
     }
 }
 

@@ -8,6 +8,7 @@
 //!   hand, without a thread and without a socket.
 
 mod asker;
+pub mod dirty;
 pub mod frame;
 pub mod memory;
 mod message;

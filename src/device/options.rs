@@ -64,6 +64,7 @@ fn default_features() -> Features {
         | Features::EVENT_IDX
         | Features::INDIRECT_DESC
         | Features::ANY_LAYOUT
+        | Features::LOG_ALL
         | Features::PROTOCOL_FEATURES;
     let config = Features::MAC | Features::MTU | Features::STATUS | Features::MQ | Features::SPEED_DUPLEX;
     let send = Features::CSUM | Features::HOST_TSO4 | Features::HOST_TSO6 | Features::HOST_ECN | Features::HOST_USO;
@@ -79,7 +80,10 @@ fn default_features() -> Features {
 
 fn default_protocol() -> ProtocolFeatures {
     ProtocolFeatures::MQ
+        | ProtocolFeatures::LOG_SHMFD
+        | ProtocolFeatures::RARP
         | ProtocolFeatures::REPLY_ACK
+        | ProtocolFeatures::NET_MTU
         | ProtocolFeatures::BACKEND_REQ
         | ProtocolFeatures::CONFIG
         | ProtocolFeatures::RESET_DEVICE

@@ -10,7 +10,7 @@ use super::memory::Table;
 use super::ring::{Areas, Ring, Setup, area_bytes, first_base};
 use crate::error::{Error, Result};
 use crate::spec::ring::MAX_QUEUE_SIZE;
-use crate::spec::vhost_user::VringAddr;
+use crate::spec::vhost_user::{VRING_F_LOG, VringAddr};
 use crate::spec::virtio::Features;
 use crate::sys::eventfd::Bell;
 use crate::sys::poll::is_writable;
@@ -172,6 +172,13 @@ impl Queue {
 
     fn call(&self) {
         ring_without_waiting(self.call.as_ref());
+    }
+
+    /// Where writes to the ring are to be noted: the address of what is written, and how long that is.
+    pub(super) fn logged(&self, features: Features) -> Option<(u64, u64)> {
+        let (addr, size) = (self.addr.filter(|a| a.flags & VRING_F_LOG != 0)?, self.size?);
+        let (desc, _, device) = area_bytes(size, features);
+        self.live.as_ref().map(|_| (addr.log, if features.contains(Features::RING_PACKED) { desc } else { device }))
     }
 
     /// Whether the driver has broken the ring; told to the front-end once.

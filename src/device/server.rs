@@ -192,6 +192,7 @@ impl Server<'_> {
         if moved == 0 {
             return 0;
         }
+        self.session.note_rings();
         let mut broken = false;
         for queue in self.session.queues_mut() {
             self.bells.calls += u64::from(queue.call_if_wanted());

@@ -8,6 +8,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::Options;
 use super::asker::{Asker, Change};
+use super::dirty::Log;
 use super::memory::{SLOTS, Table};
 use super::message::Message;
 use super::net::{Pair, Rings};
@@ -64,6 +65,7 @@ pub(super) struct Session {
     pairs: Vec<Pair>,
     /// Where we ask the front-end, once it has said so.
     asker: Option<Asker>,
+    log: Option<Arc<Log>>,
 }
 
 impl Session {
@@ -84,6 +86,7 @@ impl Session {
             queues,
             pairs,
             asker: None,
+            log: None,
         }
     }
 
@@ -151,6 +154,54 @@ impl Session {
         Ok(Answer::Done)
     }
 
+    fn set_log(&mut self, message: &mut Message) -> Result<Answer> {
+        // It is answered in any case, so that it cannot be refused otherwise than by the end of the session.
+        self.need(ProtocolFeatures::LOG_SHMFD)?;
+        let place = message.body()?;
+        let fd = message.take_fds(1)?.pop().ok_or_else(|| malformed("a log"))?;
+        self.log = Some(Arc::new(Log::new(&place, &fd)?));
+        self.use_log();
+        Ok(Answer::number(0))
+    }
+
+    fn wanted_log(&self) -> Option<Arc<Log>> {
+        self.log.clone().filter(|_| self.features.contains(Features::LOG_ALL))
+    }
+
+    /// From now on writes are noted as the features say.
+    fn use_log(&mut self) {
+        let log = self.wanted_log();
+        self.table = self.table.take().map(|table| Arc::new(table.logged(log)));
+    }
+
+    /// What was written to rings is noted, where that is wanted.
+    pub(super) fn note_rings(&self) {
+        let Some(table) = self.table.as_deref().filter(|_| self.features.contains(Features::LOG_ALL)) else { return };
+        for (addr, len) in self.queues.iter().filter_map(|queue| queue.logged(self.features)) {
+            table.note(addr, len);
+        }
+    }
+
+    /// There is no network to tell.
+    fn send_rarp(&self, mac: [u8; 8]) -> Answer {
+        if !self.protocol.contains(ProtocolFeatures::RARP) {
+            return Answer::Refused(missing(ProtocolFeatures::RARP));
+        }
+        log::info!("loopback: {:02x?} announces itself", mac.split_at(6).0);
+        Answer::Done
+    }
+
+    /// The driver's choice, which cannot be above ours.
+    fn set_mtu(&self, mtu: u64) -> Answer {
+        match mtu {
+            _ if !self.protocol.contains(ProtocolFeatures::NET_MTU) => {
+                Answer::Refused(missing(ProtocolFeatures::NET_MTU))
+            }
+            mtu if (68..=u64::from(self.config.mtu)).contains(&mtu) => Answer::Done,
+            mtu => Answer::refused(format!("an MTU of {mtu}")),
+        }
+    }
+
     /// Receives and answers the request that has begun to arrive. An error ends the session.
     pub(super) fn serve(&mut self) -> Result<()> {
         let mut message = Message::receive(&self.stream)?;
@@ -196,12 +247,15 @@ impl Session {
                 self.vring_fd(request, message)?
             }
             Request::SET_BACKEND_REQ_FD => self.set_backend_req(message)?,
-            Request::SET_LOG_BASE
-            | Request::SET_LOG_FD
-            | Request::SEND_RARP
-            | Request::NET_SET_MTU
-            | Request::GET_INFLIGHT_FD
-            | Request::SET_INFLIGHT_FD => Answer::refused("there is no such thing here"),
+            Request::SET_LOG_BASE => self.set_log(message)?,
+            Request::SET_LOG_FD => {
+                // We do not ring it: whoever copies memory looks at the log again and again.
+                drop(message.take_fds(1)?);
+                Answer::Done
+            }
+            Request::SEND_RARP => self.send_rarp(message.body()?),
+            Request::NET_SET_MTU => self.set_mtu(message.body()?),
+            Request::GET_INFLIGHT_FD | Request::SET_INFLIGHT_FD => Answer::refused("there is no such thing here"),
             Request::GET_CONFIG => self.get_config(message)?,
             Request::SET_CONFIG => self.set_config(message)?,
             Request::RESET_DEVICE => self.reset_device(),
@@ -231,7 +285,8 @@ impl Session {
         if features == self.features {
             return Ok(());
         }
-        if self.queues.iter().any(Queue::is_live) {
+        let other = (features | self.features) - (features & self.features) - Features::LOG_ALL;
+        if !other.is_empty() && self.queues.iter().any(Queue::is_live) {
             return Err(Error::new(Errno::EBUSY, "features cannot change while rings run"));
         }
         // With bit 30 rings start disabled, without it enabled (vhost-user, "Ring states").
@@ -241,6 +296,7 @@ impl Session {
         }
         self.features = features;
         self.pairs.iter_mut().for_each(|p| p.negotiate(features));
+        self.use_log();
         Ok(())
     }
 
@@ -284,7 +340,7 @@ impl Session {
     }
 
     fn use_memory(&mut self, regions: &[MemRegion], fds: Vec<OwnedFd>) -> Result<()> {
-        let table = Arc::new(Table::new(regions, fds)?);
+        let table = Arc::new(Table::new(regions, fds)?.logged(self.wanted_log()));
         self.queues.iter_mut().for_each(Queue::pause);
         self.table = Some(table);
         self.start_all()

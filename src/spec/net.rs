@@ -82,6 +82,9 @@ pub struct NetConfig {
     pub supported_hash_types: u32,
 }
 
+/// Smallest MTU that a device may have (5.1.4.1).
+pub const MIN_MTU: u16 = 68;
+
 /// Link is up.
 pub const NET_S_LINK_UP: u16 = 1;
 /// The device asks for announcements.

@@ -44,7 +44,7 @@ const NUM: &str = "SET_VRING_NUM";
 
 /// Back-ends that between them are told everything.
 fn offers() -> [Offer; 2] {
-    let full = Offer { features: modern().features | LOG_ALL, ..modern() };
+    let full = Offer { features: modern().features | LOG_ALL | 1 << 3, ..modern() };
     // One that counts its queues by a message, and has no status to write for a reset.
     let other = Offer { protocol: OURS & !CONFIG & !STATUS | RESET_DEVICE, ..full.clone() };
     [full, other]
@@ -54,6 +54,7 @@ fn offers() -> [Offer; 2] {
 fn everything(backend: &mut dyn Backend) -> Result<()> {
     let (log, mac) = (DirtyLog::new(1 << 30).unwrap(), [2, 0, 0, 0, 0, 7]);
     backend.set_log(Some(&log))?;
+    backend.set_features(Features::MTU)?;
     if let Some(inflight) = backend.inflight(2, 256)? {
         backend.set_inflight(&inflight)?;
     }

@@ -8,6 +8,7 @@ use vuser::mem::dirty::DirtyLog;
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x2a];
 const LOG_ALL: u64 = 1 << 26;
+const MTU: u64 = 1 << 3;
 
 fn logging() -> Offer {
     Offer { features: modern().features | LOG_ALL, ..modern() }
@@ -37,6 +38,8 @@ fn ring(backend: &mut VhostUser, index: u16) {
 fn what_has_an_ear_is_told_and_what_has_none_is_not() {
     let calls = |heard: bool| {
         move |backend: &mut VhostUser| {
+            assert!(!backend.set_mtu(9000).unwrap(), "not before it was agreed that there is one");
+            backend.set_features(Features::MTU).unwrap();
             assert_eq!(backend.set_mtu(9000).unwrap(), heard);
             assert_eq!(backend.announce(MAC).unwrap(), heard);
             assert_eq!(backend.set_mac(MAC).unwrap(), heard);
@@ -44,14 +47,16 @@ fn what_has_an_ear_is_told_and_what_has_none_is_not() {
         }
     };
     let told = [
+        "SET_FEATURES! [40000008]",
         "NET_SET_MTU! [2328]",
         "SEND_RARP! [2, 0, 0, 0, 0, 2a, 0, 0]",
         "SET_CONFIG! [0, 6, 0] [2, 0, 0, 0, 0, 2a]",
         "GET_INFLIGHT_FD [0, 0] [1000002, 0]",
     ];
-    assert_eq!(said(&modern(), calls(true)), told);
-    assert_eq!(said(&Offer { protocol: REPLY_ACK, ..modern() }, calls(false)), [""; 0]);
-    assert_eq!(said(&legacy(), calls(false)), [""; 0]);
+    let offer = Offer { features: modern().features | MTU, ..modern() };
+    assert_eq!(said(&offer, calls(true)), told);
+    assert_eq!(said(&Offer { protocol: REPLY_ACK, ..offer }, calls(false)), ["SET_FEATURES! [40000008]"]);
+    assert_eq!(said(&legacy(), calls(false)), ["SET_FEATURES [0]"]);
 }
 
 #[test]
@@ -60,8 +65,9 @@ fn a_refusal_that_means_no_is_no_and_any_other_is_an_error() {
         19 | 20 | 25 | 32 => Deed::Say(message(seen.request, 5, &1u64.to_ne_bytes())),
         _ => Deed::Right,
     });
-    let mut peer = Peer::start(&modern(), no);
+    let mut peer = Peer::start(&Offer { features: modern().features | MTU, ..modern() }, no);
     let mut backend = connect(&mut peer, PATIENT).unwrap();
+    backend.set_features(Features::MTU).unwrap();
     assert!(!backend.announce(MAC).unwrap() && !backend.set_mac(MAC).unwrap());
     let error = backend.set_mtu(1400).unwrap_err();
     assert_eq!((error.errno(), error.to_string().as_str()), (Errno::EREMOTEIO, "the back-end refused NET_SET_MTU"));

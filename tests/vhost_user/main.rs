@@ -1,5 +1,6 @@
 //! The vhost-user front-end against a scripted back-end: every message, every refusal, every lie.
 
+mod device;
 mod every;
 mod extras;
 mod faults;
@@ -10,6 +11,7 @@ mod running;
 
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;

@@ -1,7 +1,7 @@
 //! What a back-end says by itself.
 
 use std::os::fd::AsRawFd;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use super::*;
 use vuser::sys::poll;

@@ -1,7 +1,6 @@
 //! What is said to a back-end while a device runs and something of it changes.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use vuser::buf::pool::{Pool, PoolConfig};

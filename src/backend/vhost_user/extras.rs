@@ -39,8 +39,9 @@ impl VhostUser {
         unless_refused(self.wire.tell(&Message::new(Request::SET_CONFIG).payload(&payload, words)))
     }
 
+    /// The document keeps it for those who agreed on the feature of that name.
     pub(super) fn send_mtu(&mut self, mtu: u16) -> Result<bool> {
-        if !self.has(ProtocolFeatures::NET_MTU) {
+        if !self.has(ProtocolFeatures::NET_MTU) || !self.told.contains(Features::MTU) {
             return Ok(false);
         }
         tell_u64(&mut self.wire, Request::NET_SET_MTU, mtu.into()).map(|()| true)

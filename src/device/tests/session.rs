@@ -369,7 +369,7 @@ fn what_cannot_be_done_is_refused_and_the_session_goes_on() {
     peer.negotiate(FEATURES);
     let queues = Queues::new(8, false);
     assert!(!peer.told(2, &(1u64 << 34).to_ne_bytes(), &[]), "a feature that was not offered");
-    assert!(!peer.told(16, &(1u64 << 1).to_ne_bytes(), &[]), "a protocol feature that was not offered");
+    assert!(!peer.told(16, &(1u64 << 6).to_ne_bytes(), &[]), "a protocol feature that was not offered");
     assert!(
         !peer.told(8, &state(2, 8), &[]) && !peer.told(8, &state(0, 0), &[]) && !peer.told(8, &state(0, 65536), &[])
     );
