@@ -20,7 +20,7 @@ use nix::errno::Errno;
 
 use super::dial::{Candidate, Errand, Missed};
 use super::events::{Event, Kind};
-use super::queues::{Side, running};
+use super::queues::Side;
 use super::start::LET_GO;
 use super::{Device, Engine, Offloads, Parked, Way, negotiate};
 use crate::backend::Notice;
@@ -151,10 +151,16 @@ impl Device {
         }
     }
 
-    /// The rings of a started device are made anew for the back-end that it has now.
+    /// A started device goes on with the back-end that it has now.
     fn come_back(&mut self) -> Result<()> {
-        self.salvage()?;
         self.bring_up()?;
+        // The last thing that it was asked may have gone without an answer, which is no error of its own.
+        for notice in self.backend()?.hear() {
+            match notice {
+                Notice::Gone(why) => return Err(why),
+                other => self.heed(other),
+            }
+        }
         log::info!("{}: the device goes on", self.describe());
         Ok(())
     }
@@ -162,13 +168,11 @@ impl Device {
     /// Takes out of the old rings what the last back-end had not done, to be carried over.
     pub(super) fn salvage(&mut self) -> Result<()> {
         let Some(rings) = self.rings.clone() else { return Ok(()) };
-        let lingers = self.link.lingers(self.carried_from);
-        let indices: Vec<_> = running(&self.queues, self.pairs).map(|(index, _)| usize::from(index)).collect();
-        for index in indices {
-            let Some(Some(queue)) = self.queues.get_mut(index) else { continue };
+        let lingers = self.link.lingers(self.rings_of);
+        for queue in self.queues.iter_mut().flatten() {
             let engine = queue.port.pause()?.replace(Engine::Idle);
             if lingers {
-                self.parked.push(Parked { engine, _rings: rings.clone(), number: self.carried_from });
+                self.parked.push(Parked { engine, _rings: rings.clone(), number: self.rings_of });
             } else if queue.carried.is_some() {
                 // Nothing was put into these rings yet.
                 engine.reclaim();
@@ -178,6 +182,26 @@ impl Device {
         }
         // Only when no engine works on it any more.
         self.rings = None;
+        Ok(())
+    }
+
+    /// A device that was lost is stopped: what the rings have comes back, and what was carried over.
+    pub(super) fn abandon(&mut self) -> Result<()> {
+        let lingers = self.link.lingers(self.rings_of);
+        for queue in self.queues.iter_mut().flatten() {
+            let engine = queue.port.pause()?.replace(Engine::Idle);
+            match &self.rings {
+                Some(rings) if lingers => {
+                    self.parked.push(Parked { engine, _rings: rings.clone(), number: self.rings_of });
+                }
+                _ => engine.reclaim(),
+            }
+            let left = queue.carried.take().map_or(0, |carried| carried.frames());
+            queue.port.board.counters.lost.add(left);
+            queue.port.board.mend();
+        }
+        (self.rings, self.inflight) = (None, None);
+        self.note_memory();
         Ok(())
     }
 
@@ -192,7 +216,7 @@ impl Device {
             queue.on = false;
             // What nobody takes shall not be offered; what had come is still to be had.
             if Side::of(index) == Side::Tx
-                && let Err(e) = queue.halt()
+                && let Err(e) = queue.wait()
             {
                 log::warn!("transmit queue {}: {e}", index / 2);
             }
@@ -200,26 +224,28 @@ impl Device {
         backend.hang_up();
         let gone = backend.wait_gone(LET_GO);
         self.link.detach(backend, gone);
-        self.carried_from = self.link.number;
         self.note_link();
     }
 
     fn hear(&mut self) {
         let notices = self.backend.as_mut().map(|backend| backend.hear()).unwrap_or_default();
-        for notice in notices {
-            match notice {
-                Notice::Gone(why) => {
-                    self.detach(&why);
-                    self.try_later();
-                }
-                Notice::ConfigChanged => self.config_changed(),
-                Notice::RingError(index) => {
-                    let text = format!("the back-end cannot go on with ring {index}");
-                    self.live.events.push(Event { kind: Kind::QueueError, number: index.into(), text });
-                }
-                Notice::NeedsReset => self.live.events.tell(Kind::NeedsReset, "the device asks to be reset"),
-                Notice::Doorbell(_) => {}
+        notices.into_iter().for_each(|notice| self.heed(notice));
+    }
+
+    fn heed(&mut self, notice: Notice) {
+        match notice {
+            Notice::Gone(why) => {
+                self.detach(&why);
+                self.try_later();
             }
+            Notice::ConfigChanged => self.config_changed(),
+            Notice::RingError(index) => {
+                let text = format!("the back-end cannot go on with ring {index}");
+                self.live.events.push(Event { kind: Kind::QueueError, number: index.into(), text });
+                self.look_at_status();
+            }
+            Notice::NeedsReset => self.needs_reset(),
+            Notice::Doorbell(_) => {}
         }
     }
 
@@ -231,10 +257,54 @@ impl Device {
             Some(Ok(space)) => {
                 self.note_space(space, false);
                 self.look_at_link();
+                self.look_at_status();
             }
             Some(Err(e)) => log::warn!("the configuration space has changed and cannot be read: {e}"),
             None => {}
         }
+    }
+
+    /// A device that has something to say may be one that cannot go on.
+    fn look_at_status(&mut self) {
+        if self.running && self.status().contains(Status::NEEDS_RESET) {
+            self.needs_reset();
+        }
+    }
+
+    /// VIRTIO 2.1: the device cannot go on before it is reset, and must be asked for everything again.
+    fn needs_reset(&mut self) {
+        self.live.events.tell(Kind::NeedsReset, "the device asks to be reset");
+        if !self.running || !self.config.reconnect {
+            return;
+        }
+        let result = match self.link.is_fresh() {
+            true => Err(Error::new(Errno::EIO, "the device asks to be reset again and again")),
+            false => self.begin_again(),
+        };
+        match result {
+            Ok(()) => {
+                self.live.reconnects.fetch_add(1, Ordering::Relaxed);
+                self.live.events.tell(Kind::Reconnected, format!("{}: it was reset", self.describe()));
+            }
+            Err(e) => {
+                self.detach(&e);
+                self.try_later();
+            }
+        }
+    }
+
+    /// Resets the device and goes on, as with another one.
+    fn begin_again(&mut self) -> Result<()> {
+        self.running = false;
+        self.link.begins();
+        for index in 0..self.rings_used() as u16 {
+            self.backend()?.stop_ring(index)?;
+        }
+        self.queues.iter_mut().flatten().for_each(|queue| queue.on = false);
+        self.back_to_driver()?;
+        // What it noted was before the reset.
+        self.inflight = None;
+        self.come_back()
     }
 
     /// Buffers come back from back-ends that have let go at last.
@@ -302,6 +372,9 @@ impl Device {
     fn tell_link(&self, before: bool) {
         match (before, self.live.link()) {
             (false, true) => self.live.events.tell(Kind::LinkUp, ""),
+            (true, false) if self.backend.is_some() => {
+                self.live.events.tell(Kind::LinkDown, "the device says that its link is down");
+            }
             (true, false) => self.live.events.tell(Kind::LinkDown, self.link.reason.clone()),
             _ => {}
         }

@@ -15,7 +15,6 @@ pub(super) enum Engine {
     Halted(Box<Engine>),
 }
 
-#[allow(dead_code, reason = "resume_base and resume are for INFLIGHT")]
 impl Engine {
     /// The device has let go of it: all its buffers come back.
     pub(super) fn reclaim(self) {
@@ -116,6 +115,7 @@ impl Engine {
 pub(super) const IDLE: u8 = 0;
 pub(super) const WORKING: u8 = 1;
 pub(super) const HALTED: u8 = 2;
+pub(super) const WAITING: u8 = 3;
 
 /// What an engine had whose device is gone. What is not [restored](Engine::restore) goes back to where it came from when
 /// this is dropped.
@@ -126,4 +126,15 @@ pub(super) enum Salvage {
     Rx(RxSalvage),
     /// Of a transmit queue.
     Tx(TxSalvage),
+}
+
+impl Salvage {
+    /// Frames and packets in it.
+    pub(super) fn frames(&self) -> u64 {
+        match self {
+            Self::Nothing => 0,
+            Self::Rx(rx) => rx.frames() as u64,
+            Self::Tx(tx) => tx.packets() as u64,
+        }
+    }
 }

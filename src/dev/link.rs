@@ -122,10 +122,20 @@ impl Link {
             self.watch.add(fd)?;
         }
         self.number += 1;
-        self.since = Instant::now();
+        self.begins();
         self.next = None;
         self.watch.timer.clear();
         Ok(())
+    }
+
+    /// The back-end begins again.
+    pub(super) fn begins(&mut self) {
+        self.since = Instant::now();
+    }
+
+    /// Whether the back-end began so lately that nobody can say yet whether it is good.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.since.elapsed() < GOOD
     }
 
     /// The back-end is no longer used; `gone` when its own side has let go, too.
@@ -133,7 +143,7 @@ impl Link {
         for fd in backend.watched() {
             self.watch.epoll.remove(fd);
         }
-        if self.since.elapsed() > GOOD {
+        if !self.is_fresh() {
             self.pause = FIRST_PAUSE;
         }
         if gone {

@@ -69,7 +69,13 @@ impl Device {
     /// The memory of a stopped device has changed.
     pub(super) fn note_memory(&self) {
         // Memory that can't be together is an error of the start.
-        self.live.renew_map(self.planned_memory().as_ref().unwrap_or(&self.memory));
+        let planned = self.planned_memory();
+        let map = planned.as_ref().unwrap_or(&self.memory);
+        match &self.rings {
+            None => self.live.renew_map(map),
+            // Queues that wait for their next device look at it.
+            Some(_) => self.live.set_map(map),
+        }
     }
 
     /// Tells a running device of other memory. On an error the former holds.

@@ -44,7 +44,7 @@ use queues::Queue;
 pub use queues::{Side, SourceSetup};
 use rings::RingMemory;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Inflight};
 use crate::device::Loopback;
 use crate::error::{Error, Result};
 use crate::mem::map::MemoryMap;
@@ -92,8 +92,12 @@ pub struct Device {
     told: Option<Arc<MemoryMap>>,
     /// Queues that a silent device could not be made to stop: their buffers stay lent as long as it is connected.
     parked: Vec<Parked>,
-    /// The connection that the rings are of, if they are not of the present one.
-    carried_from: u64,
+    /// The connection that the rings were made for.
+    rings_of: u64,
+    /// The features that the rings were made for.
+    rings_for: Features,
+    /// What the back-end has noted of its work on the rings, if it does that.
+    inflight: Option<Inflight>,
     extras: Extras,
     live: Arc<Live>,
     /// The control queue of a device that runs and has one.
@@ -162,7 +166,9 @@ impl Device {
             rings: None,
             told: None,
             parked: Vec::new(),
-            carried_from: 0,
+            rings_of: 0,
+            rings_for: Features::empty(),
+            inflight: None,
             extras: Extras::default(),
             live: Arc::new(Live::new()?),
             control: None,

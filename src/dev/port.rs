@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::engine::{Engine, HALTED, IDLE, WORKING};
+use super::engine::{Engine, HALTED, IDLE, WAITING, WORKING};
 use crate::buf::MbufRef;
 use crate::error::{Error, Result};
 use crate::net::path::{Descriptor, Monitor};
@@ -71,6 +71,11 @@ impl Paused<'_> {
     pub(super) fn replace(&mut self, engine: Engine) -> Engine {
         self.port.state.store(engine.state(), Ordering::Release);
         std::mem::replace(self.engine(), engine)
+    }
+
+    /// Until it is replaced, the engine is one that waits for its next device.
+    pub(super) fn says_that_it_waits(&mut self) {
+        self.port.state.store(WAITING, Ordering::Release);
     }
 
     /// Collects all that has been sent; whether the device has nothing left to send.
@@ -288,6 +293,7 @@ impl Port {
         }
         match self.state.load(Ordering::Acquire) {
             WORKING => Ok(()),
+            WAITING => Err(Error::new(Errno::ENETDOWN, "there is no back-end; the queue goes on when one comes")),
             HALTED => Err(Error::new(Errno::ENETDOWN, "the queue is stopped; start it")),
             _ => Err(Error::new(Errno::ENETDOWN, "the device is not started")),
         }

@@ -111,6 +111,25 @@ impl Queue {
         Ok(())
     }
 
+    /// The same, until the next device comes.
+    pub(super) fn wait(&self) -> Result<()> {
+        let mut paused = self.port.pause()?;
+        let engine = paused.replace(Engine::Idle);
+        paused.replace(engine.halted());
+        paused.says_that_it_waits();
+        Ok(())
+    }
+
+    /// Goes on with a ring as it was, which another device has taken over.
+    pub(super) fn go_on(&self) -> Result<()> {
+        let mut paused = self.port.pause()?;
+        let mut engine = paused.replace(Engine::Idle);
+        engine.resume();
+        paused.replace(if self.run { engine.working() } else { engine.halted() });
+        self.port.kick.ring();
+        Ok(())
+    }
+
     /// Offers all receive buffers and wakes the device once, in case it looks at rings only when kicked.
     pub(super) fn offer_all(&self) -> Result<()> {
         if let Engine::Rx(rx) = self.port.pause()?.engine() {

@@ -92,15 +92,12 @@ impl Device {
         self.backend()?.set_features(features)?;
         self.agree_status()?;
         self.tell_mtu()?;
-        let rings = self.make_memory()?;
-        for (index, queue) in running(&self.queues, self.pairs) {
-            let base = queue.port.pause()?.engine().base();
-            let base = base.unwrap_or(if self.features.contains(Features::RING_PACKED) { FRESH_PACKED } else { 0 });
-            let (desc, driver, device) = rings.addresses(usize::from(index));
-            let kick = queue.port.kick.as_fd();
-            let backend = self.backend.as_mut().ok_or_else(no_back_end)?;
-            backend.setup_ring(&RingSetup { index, size: queue.size, base, desc, driver, device, kick })?;
+        let resumed = self.take_over_rings()?;
+        if !resumed {
+            self.salvage()?;
+            self.make_memory()?;
         }
+        self.tell_rings_of(resumed)?;
         self.set_up_control()?;
         self.enable_first()?;
         self.set_status_bits(Status::DRIVER_OK)?;
@@ -111,16 +108,74 @@ impl Device {
         self.resume_rings()?;
         let up = !self.down;
         self.backend()?.set_carrier(up)?;
-        self.fill_rings()?;
+        self.fill_rings(resumed)?;
         self.running = true;
         self.look_at_link();
         Ok(())
     }
 
+    /// Lets the back-end take the rings over as the last one left them, when both keep notes of what they are working on:
+    /// then nothing is done twice. Whether it did.
+    fn take_over_rings(&mut self) -> Result<bool> {
+        let (Some(inflight), Some(rings)) = (&self.inflight, self.rings.clone()) else { return Ok(false) };
+        if self.rings_for != self.features || self.link.lingers(self.rings_of) || !self.can_be_resumed()? {
+            return Ok(false);
+        }
+        let backend = self.backend.as_mut().ok_or_else(no_back_end)?;
+        if !backend.set_inflight(inflight)? {
+            return Ok(false);
+        }
+        self.tell_all_memory(&rings)?;
+        self.rings_of = self.link.number;
+        Ok(true)
+    }
+
+    /// Whether all queues are whole, and know where the last device was.
+    fn can_be_resumed(&self) -> Result<bool> {
+        for (_, queue) in running(&self.queues, self.pairs).filter(|(_, queue)| queue.source.is_some()) {
+            if queue.carried.is_some() || queue.port.pause()?.engine().resume_base().is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Tells where each ring is, and where in it the device begins.
+    fn tell_rings_of(&mut self, resumed: bool) -> Result<()> {
+        let Some(rings) = self.rings.clone() else { return Ok(()) };
+        let fresh = if self.features.contains(Features::RING_PACKED) { FRESH_PACKED } else { 0 };
+        for (index, queue) in running(&self.queues, self.pairs) {
+            let base = match queue.port.pause()?.engine() {
+                engine if resumed => engine.resume_base(),
+                engine => engine.base(),
+            };
+            let base = base.unwrap_or(fresh);
+            let (desc, driver, device) = rings.addresses(usize::from(index));
+            let kick = queue.port.kick.as_fd();
+            let backend = self.backend.as_mut().ok_or_else(no_back_end)?;
+            backend.setup_ring(&RingSetup { index, size: queue.size, base, desc, driver, device, kick })?;
+        }
+        Ok(())
+    }
+
     /// Makes rings and queues, and tells the device of all memory.
-    fn make_memory(&mut self) -> Result<Arc<RingMemory>> {
+    fn make_memory(&mut self) -> Result<()> {
         let sizes: Vec<u16> = running(&self.queues, self.pairs).map(|(_, queue)| queue.size).collect();
+        let largest = sizes.iter().copied().max().unwrap_or(0);
+        let backend = self.backend.as_mut().ok_or_else(no_back_end)?;
+        self.inflight = backend.inflight(sizes.len() as u16, largest)?;
+        if let Some(inflight) = &self.inflight {
+            backend.set_inflight(inflight)?;
+        }
         let rings = Arc::new(RingMemory::new(self.features, &sizes, self.config.huge)?);
+        (self.rings, self.rings_of, self.rings_for) = (Some(rings.clone()), self.link.number, self.features);
+        self.live.renew_map(&self.planned_memory()?);
+        self.make_engines(&rings)?;
+        self.tell_all_memory(&rings)
+    }
+
+    /// Tells the device of all memory, these rings among it.
+    fn tell_all_memory(&mut self, rings: &RingMemory) -> Result<()> {
         let mut map = self.planned_memory()?;
         map.add(rings.region())?;
         self.make_control()?;
@@ -128,12 +183,10 @@ impl Device {
             map.add(control.region())?;
         }
         map.merge();
-        self.live.renew_map(&map);
-        self.make_engines(&rings)?;
-        self.rings = Some(rings.clone());
+        self.live.set_map(&map);
         self.backend()?.set_memory(&map)?;
         self.told = Some(Arc::new(map));
-        Ok(rings)
+        Ok(())
     }
 
     /// VIRTIO 3.1.1, steps 5 and 6. A legacy device has neither.
@@ -186,9 +239,10 @@ impl Device {
 
     /// Puts into the rings what the last back-end has not done, offers all receive buffers, and wakes the device once, in
     /// case it looks at rings only when kicked. Bursts find the queues from then on.
-    fn fill_rings(&mut self) -> Result<()> {
+    fn fill_rings(&mut self, resumed: bool) -> Result<()> {
         let (used, resend) = (self.rings_used(), self.config.resend);
-        self.queues.iter_mut().take(used).flatten().try_for_each(|queue| queue.fill(resend))
+        let mut queues = self.queues.iter_mut().take(used).flatten();
+        queues.try_for_each(|queue| if resumed { queue.go_on() } else { queue.fill(resend) })
     }
 
     /// Stops the device. All buffers come back; it can be started again. An error is reported, and the device is
@@ -201,10 +255,7 @@ impl Device {
             return self.take_down();
         }
         // Nobody is there to be told.
-        let result = self.salvage();
-        self.queues.iter_mut().flatten().for_each(|queue| drop(queue.carried.take()));
-        self.note_memory();
-        result
+        self.abandon()
     }
 
     fn take_down(&mut self) -> Result<()> {
@@ -249,7 +300,7 @@ impl Device {
         if !self.parked.is_empty() {
             log::warn!("the device was not stopped: the buffers that it has stay with it until uninit");
         }
-        (self.rings, self.control) = (None, None);
+        (self.rings, self.control, self.inflight) = (None, None, None);
         self.note_memory();
         self.note_link();
         keep(self.back_to_driver());
@@ -257,7 +308,7 @@ impl Device {
     }
 
     /// Resets the device, as far as it has a status, and takes VIRTIO 3.1.1's steps 2 and 3 again.
-    fn back_to_driver(&mut self) -> Result<()> {
+    pub(super) fn back_to_driver(&mut self) -> Result<()> {
         self.status = Status::ACKNOWLEDGE | Status::DRIVER;
         for step in [Status::empty(), Status::ACKNOWLEDGE, Status::ACKNOWLEDGE | Status::DRIVER] {
             self.backend()?.set_status(step)?;

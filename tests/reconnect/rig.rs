@@ -51,7 +51,8 @@ pub struct Rig {
 impl Rig {
     pub fn make(path: PathBuf, devargs: &str) -> vuser::error::Result<Self> {
         let mut config = Config::default();
-        config.parse(&format!("path={},huge=0,queue_size=64,{devargs}", path.display())).unwrap();
+        config.parse(&format!("path={},huge=0,queue_size=64,reconnect_ms=20", path.display())).unwrap();
+        config.parse(devargs).unwrap();
         let (handle, pairs) = (Handle::new(config.clone())?, config.queues);
         let pool = Pool::new(PoolConfig { count: BUFFERS, huge: false, ..PoolConfig::default() }).unwrap();
         handle.with(|device| {
@@ -101,26 +102,7 @@ impl Rig {
     /// Sends frames that bear numbers; how many were taken.
     pub fn send(&mut self, most: u32) -> u32 {
         let (port, mut taken) = (self.port(1), 0);
-        while taken < most {
-            let mut one = [None];
-            if self.pool.get_bulk(&mut one).is_err() {
-                break;
-            }
-            let m = one[0].unwrap();
-            let number = (self.sent + 1).to_le_bytes();
-            for i in 0..64 {
-                let byte = if i < 12 { 0x22 } else { number[i % 4] };
-                // SAFETY: inside the buffer, which is ours.
-                unsafe { m.data().add(i).write(byte) };
-            }
-            m.set_data_len(64);
-            m.set_pkt_len(64);
-            // SAFETY: one thread at a time uses the queue; the packet is ours.
-            if unsafe { port.tx_burst(&[m]) } == 0 {
-                // SAFETY: ours still.
-                unsafe { Pool::free(m) };
-                break;
-            }
+        while taken < most && send_one(&port, &self.pool, self.sent + 1) {
             self.sent += 1;
             taken += 1;
         }
@@ -130,26 +112,8 @@ impl Rig {
     /// Receives what is there: the frames' numbers.
     pub fn receive(&mut self) -> Vec<u32> {
         let (port, mut numbers) = (self.port(0), Vec::new());
-        loop {
-            let mut out: [MaybeUninit<MbufRef>; 32] = [MaybeUninit::uninit(); 32];
-            // SAFETY: one thread at a time uses the queue.
-            let n = unsafe { port.rx_burst(&mut out) };
-            for m in &out[..n] {
-                // SAFETY: the burst has written it.
-                let m = unsafe { m.assume_init() };
-                // SAFETY: inside the data.
-                let bytes: Vec<u8> = (0..64).map(|i| unsafe { m.data().add(i).read() }).collect();
-                let number = u32::from_le_bytes(bytes[12..16].try_into().unwrap());
-                let right = |i: usize| if i < 12 { 0x22 } else { number.to_le_bytes()[i % 4] };
-                assert!(m.pkt_len() == 64 && (0..64).all(|i| bytes[i] == right(i)), "corrupt: {bytes:x?}");
-                numbers.push(number);
-                // SAFETY: received, so ours.
-                unsafe { Pool::free(m) };
-            }
-            if n == 0 {
-                return numbers;
-            }
-        }
+        while receive_some(&port, &mut numbers) > 0 {}
+        numbers
     }
 
     /// Sends so many frames and waits until all have come back, once and in order.
@@ -190,4 +154,75 @@ impl Rig {
         drop(handle);
         assert_eq!(pool.available(), BUFFERS as usize, "buffers are missing");
     }
+}
+
+/// Sends a frame that bears a number; whether it was taken.
+fn send_one(port: &Port, pool: &Arc<Pool>, number: u32) -> bool {
+    let mut one = [None];
+    if pool.get_bulk(&mut one).is_err() {
+        return false;
+    }
+    let m = one[0].unwrap();
+    for i in 0..64 {
+        let byte = if i < 12 { 0x22 } else { number.to_le_bytes()[i % 4] };
+        // SAFETY: inside the buffer, which is ours.
+        unsafe { m.data().add(i).write(byte) };
+    }
+    m.set_data_len(64);
+    m.set_pkt_len(64);
+    // SAFETY: one thread at a time uses the queue; the packet is ours.
+    let taken = unsafe { port.tx_burst(&[m]) } == 1;
+    if !taken {
+        // SAFETY: ours still.
+        unsafe { Pool::free(m) };
+    }
+    taken
+}
+
+/// Receives a burst of frames that are whole, and notes their numbers; how many they were.
+fn receive_some(port: &Port, numbers: &mut Vec<u32>) -> usize {
+    let mut out: [MaybeUninit<MbufRef>; 32] = [MaybeUninit::uninit(); 32];
+    // SAFETY: one thread at a time uses the queue.
+    let n = unsafe { port.rx_burst(&mut out) };
+    for m in &out[..n] {
+        // SAFETY: the burst has written it.
+        let m = unsafe { m.assume_init() };
+        // SAFETY: inside the data.
+        let bytes: Vec<u8> = (0..64).map(|i| unsafe { m.data().add(i).read() }).collect();
+        let number = u32::from_le_bytes(bytes[12..16].try_into().unwrap());
+        let right = |i: usize| if i < 12 { 0x22 } else { number.to_le_bytes()[i % 4] };
+        assert!(m.pkt_len() == 64 && (0..64).all(|i| bytes[i] == right(i)), "corrupt: {bytes:x?}");
+        numbers.push(number);
+        // SAFETY: received, so ours.
+        unsafe { Pool::free(m) };
+    }
+    n
+}
+
+/// Sends and receives without a pause, whatever becomes of the device; how many frames.
+pub fn babble(ports: &[Arc<Port>], pool: &Arc<Pool>, stop: &std::sync::atomic::AtomicBool) -> (u32, usize) {
+    let (mut sent, mut received) = (0, 0);
+    while !stop.load(Ordering::Relaxed) {
+        if send_one(&ports[1], pool, sent + 1) {
+            sent += 1;
+        }
+        let mut numbers = Vec::new();
+        received += receive_some(&ports[0], &mut numbers);
+        assert!(numbers.iter().all(|n| (1..=sent).contains(n)), "never sent: {numbers:?}");
+    }
+    (sent, received)
+}
+
+/// What a scripted back-end offers: all that a device may need to be told.
+pub fn modern() -> crate::peer::Offer {
+    let mut config = vec![0; 24];
+    config[6] = 1;
+    config[8] = 1;
+    // Bit 30, VERSION_1, MRG_RXBUF, IN_ORDER, STATUS; MQ, REPLY_ACK, CONFIG and STATUS of the protocol's.
+    let features = 1 << 30 | 1 << 32 | 1 << 15 | 1 << 35 | 1 << 16;
+    crate::peer::Offer { features, protocol: 0x1_0209, queues: 1, config: Some(config), slots: 0 }
+}
+
+pub fn honest() -> crate::peer::Script {
+    Box::new(|_, _, _| crate::peer::Deed::Right)
 }

@@ -155,6 +155,8 @@ struct Notes {
     errors: Vec<(u32, OwnedFd)>,
     /// Our end of the channel for requests of our own.
     channel: Option<Stream>,
+    /// The connection.
+    serving: Option<Stream>,
 }
 
 /// A running back-end, and our end of the connection to it.
@@ -228,6 +230,14 @@ impl Peer {
         notes.pipes.iter().all(|p| hung_up(p.as_fd(), 2000))
     }
 
+    /// Makes the back-end go, whatever it is doing.
+    #[allow(dead_code, reason = "the tests of reconnecting use it")]
+    pub fn quit(&self) {
+        if let Some(serving) = &self.notes.lock().unwrap().serving {
+            serving.cut();
+        }
+    }
+
     /// Waits until the back-end has ended, as it does when either side closes the connection.
     pub fn join(&mut self) {
         drop(self.stream.take());
@@ -253,28 +263,35 @@ struct Device {
 }
 
 impl Device {
-    fn serve(&mut self, stream: Stream, mut script: Script) {
+    fn serve(&mut self, stream: Stream, script: Script) {
+        self.notes.lock().unwrap().serving = Stream::share(stream.as_fd()).ok();
+        self.follow(&stream, script);
+        // The end is seen by the other side when nobody has the connection any more.
+        self.notes.lock().unwrap().serving = None;
+    }
+
+    fn follow(&mut self, stream: &Stream, mut script: Script) {
         for n in 0.. {
-            let Some(seen) = receive(&stream, &self.notes) else { return };
+            let Some(seen) = receive(stream, &self.notes) else { return };
             self.notes.lock().unwrap().seen.push(seen.clone());
             let right = self.answer(&seen);
             match script(n, &seen, right.as_deref()) {
                 Deed::Right if seen.request == 31 => {
                     let notes = SharedMemory::new("vuser-test", 0x1000, false).unwrap();
-                    say(&stream, &right.unwrap(), &[notes.as_fd().as_raw_fd()]);
+                    say(stream, &right.unwrap(), &[notes.as_fd().as_raw_fd()]);
                 }
-                Deed::Right => right.iter().for_each(|r| say(&stream, r, &[])),
-                Deed::Say(bytes) => say(&stream, &bytes, &[]),
-                Deed::WithFds(count) => self.say_with(&stream, &right.unwrap(), count),
+                Deed::Right => right.iter().for_each(|r| say(stream, r, &[])),
+                Deed::Say(bytes) => say(stream, &bytes, &[]),
+                Deed::WithFds(count) => self.say_with(stream, &right.unwrap(), count),
                 Deed::Drip(bytes, pause) => {
                     for b in bytes {
-                        say(&stream, &[b], &[]);
+                        say(stream, &[b], &[]);
                         std::thread::sleep(pause);
                     }
                 }
                 Deed::Silence => {}
                 Deed::Close => return,
-                Deed::SayAndClose(bytes) => return say(&stream, &bytes, &[]),
+                Deed::SayAndClose(bytes) => return say(stream, &bytes, &[]),
                 Deed::Freeze => while !hung_up(stream.as_fd(), 1000) {},
             }
         }

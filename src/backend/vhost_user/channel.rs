@@ -18,6 +18,7 @@ use crate::spec::vhost_user::{
     FLAG_NEED_REPLY, FLAG_REPLY, Header, MAX_VRINGS, VERSION, VERSION_MASK, VRING_IDX_MASK, VRING_NOFD, VringArea,
     VringState,
 };
+use crate::sys::eventfd::Bell;
 use crate::sys::socket::{Deadline, Stream};
 
 const HEADER: usize = size_of::<Header>();
@@ -40,18 +41,25 @@ pub(super) struct Channel {
     fds: Vec<OwnedFd>,
     doorbells: BTreeMap<u16, Arc<Doorbell>>,
     notices: Vec<Notice>,
+    /// Readable while there are notices: what an exchange has found on the channel must be looked at by somebody.
+    unheard: Bell,
 }
 
 impl Channel {
     /// A channel on our end of a pair of sockets.
-    pub(super) fn new(stream: Stream, name: String, notifiers: bool) -> Self {
+    pub(super) fn new(stream: Stream, name: String, notifiers: bool) -> Result<Self> {
         let (bytes, fds, doorbells, notices) = (Vec::new(), Vec::new(), BTreeMap::new(), Vec::new());
-        Self { stream, name, notifiers, bytes, fds, doorbells, notices }
+        Ok(Self { stream, name, notifiers, bytes, fds, doorbells, notices, unheard: Bell::new()? })
     }
 
-    /// The socket, to be watched.
+    /// The socket, readable when there is something to take.
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
+    }
+
+    /// What is readable when there is something to take, or to tell.
+    pub(super) fn watched(&self) -> [BorrowedFd<'_>; 2] {
+        [self.stream.as_fd(), self.unheard.as_fd()]
     }
 
     /// Takes and answers what has come. Never waits. An error is the end of the channel.
@@ -67,6 +75,7 @@ impl Channel {
 
     /// What there is to tell since this was last asked.
     pub(super) fn take_notices(&mut self) -> Vec<Notice> {
+        self.unheard.take();
         std::mem::take(&mut self.notices)
     }
 
@@ -124,6 +133,7 @@ impl Channel {
     fn note(&mut self, notice: Notice) {
         if !self.notices.contains(&notice) {
             self.notices.push(notice);
+            self.unheard.ring();
         }
     }
 

@@ -434,7 +434,7 @@ impl Backend for VhostUser {
 fn open_channel(wire: &mut Wire, protocol: ProtocolFeatures) -> Result<()> {
     let (ours, theirs) = Stream::pair()?;
     let notifiers = protocol.contains(ProtocolFeatures::HOST_NOTIFIER);
-    wire.open_channel(Channel::new(ours, wire.name().to_owned(), notifiers))?;
+    wire.open_channel(Channel::new(ours, wire.name().to_owned(), notifiers)?)?;
     let message = Message::new(Request::SET_BACKEND_REQ_FD);
     if !unless_refused(wire.tell(&message.fds(&[theirs.as_fd().as_raw_fd()])))? {
         wire.close_channel();

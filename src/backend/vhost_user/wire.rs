@@ -102,7 +102,7 @@ impl Wire {
 
     /// From now on the back-end may have requests of its own.
     pub(super) fn open_channel(&mut self, channel: Channel) -> Result<()> {
-        self.ears.add(channel.as_fd(), Until::Readable)?;
+        channel.watched().iter().try_for_each(|fd| self.ears.add(*fd, Until::Readable))?;
         self.channel = Some(channel);
         Ok(())
     }
@@ -110,7 +110,7 @@ impl Wire {
     /// The back-end has no requests any more.
     pub(super) fn close_channel(&mut self) {
         if let Some(channel) = self.channel.take() {
-            self.ears.remove(channel.as_fd());
+            channel.watched().iter().for_each(|fd| self.ears.remove(*fd));
         }
     }
 

@@ -1,0 +1,86 @@
+//! Back-ends that come back as others: with less they are made do with where that can be, and refused where it cannot.
+
+use vuser::dev::events::Kind;
+use vuser::device::Loopback;
+use vuser::spec::virtio::Features;
+
+use crate::rig::{Rig, options, place};
+
+fn rig(devargs: &str, offer: &str) -> (Option<Loopback>, Rig) {
+    let path = place();
+    let back_end = Some(Loopback::listen(&path, options(offer)).unwrap());
+    (back_end, Rig::make(path, devargs).unwrap().start())
+}
+
+fn next(rig: &mut Rig, back_end: &mut Option<Loopback>, offer: &str) {
+    drop(back_end.take());
+    rig.event(Kind::LinkDown);
+    *back_end = Some(rig.listen(offer));
+}
+
+#[test]
+fn features_shrink_and_grow_with_the_back_end() {
+    let (mut back_end, mut rig) = rig("packed_vq=1", "");
+    rig.echo(100);
+    let all = rig.info().features;
+    assert!(all.contains(Features::RING_PACKED | Features::IN_ORDER | Features::MRG_RXBUF));
+    let offers = [
+        ("packed=0", Features::RING_PACKED),
+        ("packed=0,in_order=0,event_idx=0", Features::RING_PACKED | Features::IN_ORDER | Features::EVENT_IDX),
+        ("mrg_rxbuf=0,indirect=0", Features::MRG_RXBUF | Features::INDIRECT_DESC),
+        ("version_1=0", Features::VERSION_1 | Features::RING_PACKED | Features::IN_ORDER),
+        ("", Features::empty()),
+    ];
+    for (offer, missing) in offers {
+        // Something is under way each time, in the former's form.
+        let first = rig.sent + 1;
+        rig.send(10);
+        next(&mut rig, &mut back_end, offer);
+        rig.event(Kind::LinkUp);
+        let mut got = Vec::new();
+        crate::rig::until("what was under way comes", || {
+            got.extend(rig.receive());
+            got.contains(&(first + 9))
+        });
+        assert_eq!(rig.info().features, all - missing, "{offer}");
+        rig.echo(100);
+    }
+    rig.close();
+}
+
+#[test]
+fn one_that_cannot_serve_is_refused_with_the_reason_and_the_next_one_taken() {
+    let rows = [
+        ("queues=2", "queues=2", "queues=1", "the back-end has 1 queue pair(s)"),
+        ("csum=1", "", "features=0x110000000", "what packets under way may need: csum"),
+        ("packed_vq=1,queue_size=100", "", "packed=0", "queue_size=100: the device offers split queues only"),
+    ];
+    for (devargs, good, bad, reason) in rows {
+        // The last of two equal options would be refused.
+        let (mut back_end, mut rig) = rig(devargs, good);
+        rig.echo(10);
+        next(&mut rig, &mut back_end, bad);
+        let refused = rig.event(Kind::Refused);
+        assert!(refused.text.contains(reason), "{refused:?}");
+        assert!(!rig.link() && rig.info().refused > 0 && !rig.info().attached);
+        assert!(rig.info().backend.contains(reason), "{}", rig.info().backend);
+        drop(back_end.take());
+        back_end = Some(rig.listen(good));
+        rig.event(Kind::LinkUp);
+        rig.echo(10);
+        drop(back_end);
+        rig.close();
+    }
+}
+
+#[test]
+fn a_device_that_does_not_look_again_says_so() {
+    let (mut back_end, mut rig) = rig("reconnect=0", "");
+    next(&mut rig, &mut back_end, "");
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    assert!(!rig.info().attached);
+    rig.device(|d| d.stop()).unwrap();
+    let error = rig.device(|d| d.start()).unwrap_err();
+    assert!(error.errno() == nix::errno::Errno::ENOTCONN && error.to_string().contains("reconnect=0"), "{error}");
+    rig.close();
+}

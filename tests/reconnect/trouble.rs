@@ -1,0 +1,158 @@
+//! Back-ends that go, or fall silent, at any message; devices that ask to be reset.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use vuser::dev::events::Kind;
+use vuser::device::{Change, Loopback};
+
+use crate::peer::{Deed, Peer, Script, Seen};
+use crate::rig::{PATIENT, Rig, honest, modern, options, place, until};
+
+/// At the n-th message a deed, before and after it what is right.
+fn at(n: usize, deed: fn() -> Deed) -> Script {
+    Box::new(move |now, _, _| if now == n { deed() } else { Deed::Right })
+}
+
+fn rig(devargs: &str) -> (Option<Loopback>, Rig) {
+    let path = place();
+    let back_end = Some(Loopback::listen(&path, options("")).unwrap());
+    (back_end, Rig::make(path, devargs).unwrap().start())
+}
+
+/// The messages to a back-end that a started device goes on with.
+fn messages() -> Vec<Seen> {
+    let (back_end, mut rig) = rig("");
+    drop(back_end);
+    rig.event(Kind::LinkDown);
+    let peer = Peer::listen(&rig.path, &modern(), honest());
+    rig.event(Kind::LinkUp);
+    let seen = peer.seen();
+    peer.quit();
+    drop(rig);
+    seen
+}
+
+#[test]
+fn one_that_goes_at_any_message_is_survived() {
+    let (mut back_end, mut rig) = rig("");
+    let all = messages();
+    assert!(all.len() > 20, "{}", all.len());
+    for n in 0..all.len() {
+        rig.echo(20);
+        drop(back_end.take());
+        rig.event(Kind::LinkDown);
+        let mut peer = Peer::listen(&rig.path, &modern(), at(n, || Deed::Close));
+        peer.join();
+        assert_eq!(peer.seen().len(), n + 1);
+        back_end = Some(rig.listen(""));
+        rig.event(Kind::LinkUp);
+    }
+    rig.echo(20);
+    rig.close();
+}
+
+#[test]
+fn one_that_falls_silent_at_any_message_is_named_and_left() {
+    let (mut back_end, mut rig) = rig("timeout_ms=100");
+    for (n, message) in messages().iter().enumerate() {
+        rig.echo(20);
+        drop(back_end.take());
+        rig.event(Kind::LinkDown);
+        let start = Instant::now();
+        let mut peer = Peer::listen(&rig.path, &modern(), at(n, || Deed::Silence));
+        // Before acknowledgements are agreed some messages have no answer that could be missing.
+        if message.needs_reply() || message.name().starts_with("GET_") {
+            let refused = rig.event(Kind::Refused);
+            let expected = format!("no answer to {} within 100 ms", message.title());
+            assert!(refused.text.contains(&expected), "{n}: {refused:?}, not: {expected}");
+            assert!(start.elapsed() < PATIENT);
+        } else {
+            rig.event(Kind::LinkUp);
+            peer.quit();
+            rig.event(Kind::LinkDown);
+        }
+        peer.join();
+        back_end = Some(rig.listen(""));
+        rig.event(Kind::LinkUp);
+    }
+    rig.close();
+}
+
+#[test]
+fn nobody_waits_for_the_end_of_a_device_that_waits_for_an_answer() {
+    for n in 0..messages().len() {
+        let (back_end, mut rig) = rig("timeout_ms=600000");
+        drop(back_end);
+        rig.event(Kind::LinkDown);
+        let peer = Peer::listen(&rig.path, &modern(), at(n, || Deed::Silence));
+        until("the message has come", || peer.seen().len() > n);
+        let (start, Rig { handle, pool, .. }) = (Instant::now(), rig);
+        drop(handle);
+        assert!(start.elapsed() < Duration::from_secs(5), "message {n}: {:?}", start.elapsed());
+        assert_eq!(pool.available(), crate::rig::BUFFERS as usize);
+        drop(peer);
+    }
+}
+
+#[test]
+fn a_device_that_asks_for_it_is_reset_and_goes_on() {
+    for layout in ["packed_vq=0", "packed_vq=1"] {
+        let (back_end, mut rig) = rig(layout);
+        for round in 1..=3 {
+            rig.echo(100);
+            // One that asks at once again is not to be trusted.
+            std::thread::sleep(Duration::from_millis(120));
+            back_end.as_ref().unwrap().change(Change::NeedsReset);
+            rig.event(Kind::NeedsReset);
+            rig.event(Kind::Reconnected);
+            assert!(rig.link() && rig.info().reconnects == round);
+        }
+        rig.echo(100);
+        back_end.as_ref().unwrap().change(Change::RingError(1));
+        assert_eq!(rig.event(Kind::QueueError).number, 1);
+        back_end.as_ref().unwrap().change(Change::Mtu(9000));
+        rig.event(Kind::Config);
+        assert_eq!(rig.info().mtu, 9000);
+        back_end.as_ref().unwrap().change(Change::Link(false));
+        rig.event(Kind::LinkDown);
+        back_end.as_ref().unwrap().change(Change::Link(true));
+        rig.event(Kind::LinkUp);
+        rig.echo(100);
+        rig.close();
+    }
+}
+
+#[test]
+fn a_thread_that_never_stops_sending_and_receiving_is_not_disturbed() {
+    for devargs in ["packed_vq=0", "packed_vq=1", "server=1,packed_vq=1,in_order=0"] {
+        let server = devargs.contains("server=1");
+        let path = place();
+        let listen = |at: &std::path::Path| Loopback::listen(at, options("")).unwrap();
+        let mut back_end = (!server).then(|| listen(&path));
+        let mut rig = Rig::make(path.clone(), devargs).unwrap().start();
+        let stop = Arc::new(AtomicBool::new(false));
+        let ports: Vec<_> = (0..2).map(|ring| rig.device(|d| d.port(ring).unwrap().clone())).collect();
+        let (pool, until_then) = (rig.pool.clone(), stop.clone());
+        let worker = std::thread::spawn(move || crate::rig::babble(&ports, &pool, &until_then));
+        for _ in 0..20 {
+            if server {
+                back_end = Some(rig.come(""));
+                rig.event(Kind::LinkUp);
+            }
+            let before = back_end.as_ref().unwrap().stats().received;
+            until("frames move", || back_end.as_ref().unwrap().stats().received > before + 100);
+            drop(back_end.take());
+            rig.event(Kind::LinkDown);
+            if !server {
+                back_end = Some(listen(&path));
+                rig.event(Kind::LinkUp);
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        let (sent, received) = worker.join().unwrap();
+        assert!(sent > 0 && received > 0);
+        rig.close();
+    }
+}
