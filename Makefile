@@ -18,7 +18,7 @@ B := build
 WARN := -std=c99 -Wall -Wextra -pedantic
 # $ORIGIN lets what is in build/ run where it is, without being installed.
 LINK = -Iinclude -L$(B) -l:$(SONAME) -Wl,-rpath,'$$ORIGIN/..'
-EXAMPLES := loopback forward generate
+EXAMPLES := loopback forward generate exception_path
 FOREIGN := $(B)/tests/traffic $(B)/tests/changes
 PEERS := $(B)/tests/switch $(B)/tests/soak $(B)/tests/hang
 

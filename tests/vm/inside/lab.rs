@@ -17,8 +17,8 @@ use vuser::dev::{Config, Device, SourceSetup};
 /// Runs a line of shell, which has to succeed; what it printed.
 pub fn sh(line: &str) -> String {
     let output = Command::new("bash").args(["-ec", line]).output().expect("bash");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{line}: {}\n{errors}", output.status);
+    let said = [&output.stdout[..], &output.stderr[..]].concat();
+    assert!(output.status.success(), "{line}: {}\n{}", output.status, String::from_utf8_lossy(&said));
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 

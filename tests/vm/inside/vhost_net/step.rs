@@ -31,6 +31,9 @@ fn address_and_mtu_are_those_of_the_interface() {
         device.process();
         (device.info().mac, device.info().mtu) == ([2, 0, 0, 0, 0, 8], 9000)
     });
+    // And so does whoever asks us.
+    device.set_mac([2, 0, 0, 0, 0, 10]).unwrap();
+    assert_eq!((of("tap7", "address").as_str(), device.info().mac), ("02:00:00:00:00:0a", [2, 0, 0, 0, 0, 10]));
     sh("ip link set tap7 mtu 1400; ip link set tap7 name renamed");
     until("an interface with another name", || {
         device.process();

@@ -14,7 +14,8 @@ pub fn wire(more: &str) -> Wire {
     let pool = pool(&config(&a), 2);
     let wire = Wire::new([device(&a, &pool), device(&b, &pool)]);
     sh("ip addr add 10.9.0.1/24 dev near; ip link set near up");
-    sh("ip netns add other; ip link set far netns other");
+    // What a test that failed has left.
+    sh("ip netns del other 2> /dev/null || true; ip netns add other; ip link set far netns other");
     sh("ip -n other addr add 10.9.0.2/24 dev far; ip -n other link set far up");
     wire
 }
