@@ -16,6 +16,7 @@ use nix::unistd::{ForkResult, fork};
 use vuser::buf::MbufRef;
 use vuser::buf::pool::{Cache, Pool, PoolConfig};
 use vuser::buf::source::Source;
+use vuser::mem::kick::Kick;
 use vuser::mem::lanes::Simd;
 use vuser::mem::map::{MemoryMap, Region};
 use vuser::mem::reach::MapCell;
@@ -25,7 +26,6 @@ use vuser::net::send::{EXTRA, Extras};
 use vuser::net::tx::TxParts;
 use vuser::spec::ring::{DESC_F_AVAIL, DESC_F_USED, QueueLayout};
 use vuser::spec::virtio::Features;
-use vuser::sys::eventfd::Bell;
 use vuser::sys::shm::SharedMemory;
 
 const FRAME: u32 = 64;
@@ -108,7 +108,7 @@ fn bench(simd: Simd, features: Features, size: u16, len: u32) -> (Bench, RingPla
 fn receiver(simd: Simd, features: Features, size: u16) -> (Bench, Box<dyn Rx>) {
     let (bench, place, _) = bench(simd, features, size, HEADER + FRAME);
     let source = Source::Pool(Cache::new(bench.pool.clone()));
-    let kick = Arc::new(Bell::new().unwrap());
+    let kick = Arc::new(Kick::new().unwrap());
     // SAFETY: the memory is kept in the bench.
     let mut rx = unsafe { path::rx(place, source, features, RxOptions::default(), Arc::default(), kick) };
     (0..=size / 32).for_each(|_| rx.refill());
@@ -120,7 +120,7 @@ fn sender(simd: Simd, features: Features, size: u16) -> (Bench, Box<dyn Tx>) {
     let mut map = MemoryMap::default();
     map.add(Region::ours(bench.pool.memory().clone())).unwrap();
     let source = Source::Pool(Cache::new(bench.pool.clone()));
-    let (map, kick) = (Arc::new(MapCell::new(&map)), Arc::new(Bell::new().unwrap()));
+    let (map, kick) = (Arc::new(MapCell::new(&map)), Arc::new(Kick::new().unwrap()));
     let parts = TxParts { source, features, extras, map, board: Arc::default(), kick, sort: false };
     // SAFETY: the memory is kept in the bench.
     let tx = unsafe { path::tx(place, parts) };

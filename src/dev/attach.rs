@@ -214,6 +214,9 @@ impl Device {
         for (index, queue) in (0..).zip(self.queues.iter_mut()) {
             let Some(queue) = queue else { continue };
             queue.on = false;
+            if let Err(e) = queue.port.set_doorbell(index as u16, None) {
+                log::warn!("ring {index} is woken by a doorbell of a device that has gone: {e}");
+            }
             // What nobody takes shall not be offered; what had come is still to be had.
             if Side::of(index) == Side::Tx
                 && let Err(e) = queue.wait()
@@ -245,7 +248,7 @@ impl Device {
                 self.look_at_status();
             }
             Notice::NeedsReset => self.needs_reset(),
-            Notice::Doorbell(_) => {}
+            Notice::Doorbell(index) => self.use_doorbell(index),
         }
     }
 

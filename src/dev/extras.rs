@@ -98,6 +98,17 @@ impl Device {
         self.extras.asks = asks;
     }
 
+    /// A ring has another doorbell, or none.
+    pub(super) fn use_doorbell(&mut self, index: u16) {
+        let Some(Some(queue)) = self.queues.get(usize::from(index)) else { return };
+        let doorbell = self.backend.as_mut().and_then(|backend| backend.doorbell(index));
+        if let Err(e) = queue.port.set_doorbell(index, doorbell) {
+            log::warn!("ring {index}: another doorbell cannot be used: {e}");
+        }
+        // Whoever listens there may have missed the last one.
+        queue.port.kick.ring();
+    }
+
     /// From now on the device notes which memory it writes, also after it was stopped or has come back.
     pub fn start_log(&mut self) -> Result<()> {
         if self.extras.log.is_some() {

@@ -12,6 +12,8 @@ use parking_lot::{Mutex, MutexGuard};
 use super::engine::{Engine, HALTED, IDLE, WAITING, WORKING};
 use crate::buf::MbufRef;
 use crate::error::{Error, Result};
+use crate::mem::doorbell::Doorbell;
+use crate::mem::kick::Kick;
 use crate::net::path::{Descriptor, Monitor};
 use crate::net::stats::{Board, Stats};
 use crate::sys::asymmetric;
@@ -36,7 +38,7 @@ pub struct Port {
     /// The device rings it.
     pub call: Bell,
     /// We ring it.
-    pub kick: Arc<Bell>,
+    pub kick: Arc<Kick>,
     /// Where the counters stood when they were reset.
     zero: Mutex<Stats>,
     /// Of the engine, for all threads.
@@ -103,7 +105,7 @@ impl Port {
             engine: UnsafeCell::new(Engine::Idle),
             board: Arc::default(),
             call: Bell::new()?,
-            kick: Arc::new(Bell::new()?),
+            kick: Arc::new(Kick::new()?),
             zero: Mutex::default(),
             state: AtomicU8::new(IDLE),
             size: AtomicU16::new(0),
@@ -130,6 +132,15 @@ impl Port {
             }
         }
         Ok(paused)
+    }
+
+    /// From now on the device is woken by a doorbell, or by its bell again. The caller is the only one who rings beside the
+    /// thread of the queue.
+    pub(super) fn set_doorbell(&self, index: u16, doorbell: Option<Arc<Doorbell>>) -> Result<()> {
+        let _paused = self.pause()?;
+        // SAFETY: the thread of the queue is outside.
+        unsafe { self.kick.set_doorbell(index, doorbell) };
+        Ok(())
     }
 
     pub(super) fn set_size(&self, size: u16) {

@@ -154,6 +154,7 @@ impl Device {
             let kick = queue.port.kick.as_fd();
             let backend = self.backend.as_mut().ok_or_else(no_back_end)?;
             backend.setup_ring(&RingSetup { index, size: queue.size, base, desc, driver, device, kick })?;
+            queue.port.set_doorbell(index, backend.doorbell(index))?;
         }
         Ok(())
     }

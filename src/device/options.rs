@@ -30,6 +30,8 @@ pub struct Options {
     /// Without IN_ORDER: buffers are handed back out of order, each at most so many frames away. Frames of one burst
     /// then arrive in that order, too.
     pub shuffle: u16,
+    /// With HOST_NOTIFIER: kicks go to a page of each ring's, which it looks at every millisecond when it sleeps.
+    pub notifier: bool,
     /// With IN_ORDER: of a batch of buffers only the last is told (2.7.9, 2.8.8).
     pub batch_used: bool,
     /// With IN_ORDER and a split ring: refuse a driver whose descriptors are not in ring order (2.7.5).
@@ -50,6 +52,7 @@ impl Default for Options {
             mtu: 1500,
             frame_len: 64,
             shuffle: 0,
+            notifier: false,
             batch_used: false,
             strict: false,
             spin: Duration::from_micros(75),
@@ -86,6 +89,8 @@ fn default_protocol() -> ProtocolFeatures {
         | ProtocolFeatures::NET_MTU
         | ProtocolFeatures::BACKEND_REQ
         | ProtocolFeatures::CONFIG
+        | ProtocolFeatures::BACKEND_SEND_FD
+        | ProtocolFeatures::HOST_NOTIFIER
         | ProtocolFeatures::RESET_DEVICE
         | ProtocolFeatures::CONFIGURE_MEM_SLOTS
         | ProtocolFeatures::STATUS
@@ -106,7 +111,7 @@ const SWITCHES: [(&str, Features); 8] = [
 impl Options {
     /// Reads `key=value` pairs, separated by commas, for example `mode=echo,queues=2,packed=0`.
     ///
-    /// Keys: `mode` (echo, sink, source), `queues`, `queue_num`, `mac`, `mtu`, `frame`, `shuffle`, `batch_used`,
+    /// Keys: `mode` (echo, sink, source), `queues`, `queue_num`, `mac`, `mtu`, `frame`, `shuffle`, `batch_used`, `notifier`,
     /// `strict`, `spin_us`, `features` and `protocol` (hexadecimal, the whole set), and switches for single features:
     /// `version_1`, `packed`, `in_order`, `event_idx`, `indirect`, `mrg_rxbuf`, `hash_report`, `protocol_features`.
     pub fn parse(text: &str) -> Result<Self> {
@@ -129,6 +134,7 @@ impl Options {
             "mtu" => self.mtu = number(key, value)?,
             "frame" => self.frame_len = number(key, value)?,
             "shuffle" => self.shuffle = number(key, value)?,
+            "notifier" => self.notifier = switch(key, value)?,
             "batch_used" => self.batch_used = switch(key, value)?,
             "strict" => self.strict = switch(key, value)?,
             "spin_us" => self.spin = Duration::from_micros(number(key, value)?),

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use nix::errno::Errno;
 
@@ -9,11 +10,13 @@ use super::Options;
 use super::memory::Table;
 use super::ring::{Areas, Ring, Setup, area_bytes, first_base};
 use crate::error::{Error, Result};
+use crate::mem::shared::Shared;
 use crate::spec::ring::MAX_QUEUE_SIZE;
 use crate::spec::vhost_user::{VRING_F_LOG, VringAddr};
 use crate::spec::virtio::Features;
 use crate::sys::eventfd::Bell;
 use crate::sys::poll::is_writable;
+use crate::sys::shm::SharedMemory;
 
 /// How the front-end says that there is something to do.
 #[derive(Debug)]
@@ -22,6 +25,9 @@ enum Kick {
     /// Not at all: we must look (SET_VRING_KICK without a descriptor).
     Never,
 }
+
+/// What no front-end writes to a doorbell: there is no such ring.
+const NOT_RUNG: u16 = u16::MAX;
 
 /// A ring that runs, and the memory it lies in.
 #[derive(Debug)]
@@ -40,6 +46,8 @@ pub(super) struct Queue {
     kick: Option<Kick>,
     call: Option<Bell>,
     err: Option<Bell>,
+    /// A page that is written to for a kick.
+    doorbell: Option<SharedMemory>,
     enabled: bool,
     reported: bool,
     live: Option<Live>,
@@ -196,6 +204,23 @@ impl Queue {
         ring_without_waiting(self.err.as_ref());
     }
 
+    /// Gives the ring a doorbell: the page that the front-end is to map.
+    pub(super) fn give_doorbell(&mut self) -> Result<&SharedMemory> {
+        let page = SharedMemory::new("vuser-doorbell", 4096, false)?;
+        place(&page).store(NOT_RUNG, Ordering::Relaxed);
+        Ok(self.doorbell.insert(page))
+    }
+
+    /// Whether the doorbell was rung since this was last asked.
+    pub(super) fn take_ring(&self) -> bool {
+        let Some(page) = &self.doorbell else { return false };
+        let rung = place(page).load(Ordering::Acquire) != NOT_RUNG;
+        if rung {
+            place(page).store(NOT_RUNG, Ordering::Relaxed);
+        }
+        rung
+    }
+
     /// The descriptor that kicks arrive on, if it runs and has one.
     pub(super) fn kick_fd(&self) -> Option<BorrowedFd<'_>> {
         match (&self.live, &self.kick) {
@@ -206,7 +231,7 @@ impl Queue {
 
     /// Whether it runs without kicks.
     pub(super) fn is_polled(&self) -> bool {
-        self.live.is_some() && matches!(self.kick, Some(Kick::Never))
+        self.live.is_some() && (self.doorbell.is_some() || matches!(self.kick, Some(Kick::Never)))
     }
 
     /// Takes a kick.
@@ -218,6 +243,11 @@ impl Queue {
     pub(super) fn drop_kick(&mut self) {
         self.kick = Some(Kick::Never);
     }
+}
+
+fn place(page: &SharedMemory) -> Shared<u16> {
+    // SAFETY: the first bytes of a page, used as long as the page is borrowed, and by doors only.
+    unsafe { Shared::new(page.addr().cast()) }
 }
 
 /// Rings, unless that would block: the front-end can make its eventfd blocking and its counter full.

@@ -238,6 +238,7 @@ impl Server<'_> {
                 Ready::No => {}
             }
         }
+        kicks += self.session.queues().iter().filter(|queue| queue.take_ring()).count() as u64;
         self.bells.kicks += kicks;
         match found.first() {
             Some(Ready::No) => Ok(true),

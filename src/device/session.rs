@@ -1,6 +1,6 @@
 //! A vhost-user session, back-end side: what each request does.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use nix::errno::Errno;
@@ -15,10 +15,10 @@ use super::net::{Pair, Rings};
 use super::queue::Queue;
 use crate::error::{Error, Result};
 use crate::spec::net::{NET_S_ANNOUNCE, NET_S_LINK_UP, NetConfig};
-use crate::spec::vhost_user::backend_request::CONFIG_CHANGE_MSG;
+use crate::spec::vhost_user::backend_request::{CONFIG_CHANGE_MSG, VRING_HOST_NOTIFIER_MSG};
 use crate::spec::vhost_user::{
     ConfigHeader, MemRegion, MemRegionMessage, ProtocolFeatures, Request, VRING_IDX_MASK, VRING_NOFD, VringAddr,
-    VringState,
+    VringArea, VringState,
 };
 use crate::spec::virtio::{Features, Status};
 use crate::sys::socket::Stream;
@@ -172,6 +172,20 @@ impl Session {
     fn use_log(&mut self) {
         let log = self.wanted_log();
         self.table = self.table.take().map(|table| Arc::new(table.logged(log)));
+    }
+
+    /// Gives a ring a doorbell, if that was chosen and the front-end can have it.
+    fn offer_doorbell(&mut self, index: u16) -> Result<()> {
+        let needs = ProtocolFeatures::HOST_NOTIFIER | ProtocolFeatures::BACKEND_SEND_FD;
+        let wanted = self.options.notifier && self.protocol.contains(needs);
+        let (Some(asker), Some(queue)) =
+            (self.asker.as_ref().filter(|_| wanted), self.queues.get_mut(usize::from(index)))
+        else {
+            return Ok(());
+        };
+        let page = queue.give_doorbell()?;
+        let area = VringArea { ring: index.into(), size: page.len() as u64, offset: 0 };
+        asker.ask(VRING_HOST_NOTIFIER_MSG, area.as_bytes(), Some(page.as_fd()))
     }
 
     /// What was written to rings is noted, where that is wanted.
@@ -420,6 +434,7 @@ impl Session {
         Ok(match request {
             Request::SET_VRING_KICK => {
                 queue.set_kick(fd);
+                self.offer_doorbell((value & VRING_IDX_MASK) as u16)?;
                 Answer::of(self.start_all())
             }
             Request::SET_VRING_CALL => {

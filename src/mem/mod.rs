@@ -2,6 +2,7 @@
 
 pub mod dirty;
 pub mod doorbell;
+pub mod kick;
 pub mod lanes;
 pub mod map;
 pub mod reach;

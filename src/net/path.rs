@@ -9,6 +9,7 @@ use super::stats::Board;
 use super::tx::{TxParts, TxQueue};
 use crate::buf::MbufRef;
 use crate::buf::source::Source;
+use crate::mem::kick::Kick;
 #[cfg(target_arch = "x86_64")]
 use crate::mem::lanes::{Avx2, Avx512};
 use crate::mem::lanes::{Scalar, Simd};
@@ -18,7 +19,6 @@ use crate::ring::packed::PackedRing;
 use crate::ring::split::SplitRing;
 use crate::spec::ring::QueueLayout;
 use crate::spec::virtio::Features;
-use crate::sys::eventfd::Bell;
 
 /// What has become of a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -292,7 +292,7 @@ pub unsafe fn rx(
     features: Features,
     options: RxOptions,
     board: Arc<Board>,
-    kick: Arc<Bell>,
+    kick: Arc<Kick>,
 ) -> Box<dyn Rx> {
     in_lanes!(place.simd, |lanes| with_ring!(features, place, lanes, |ring| RxQueue::new(
         ring, source, features, options, board, kick

@@ -19,12 +19,12 @@ use super::{Framing, SHORTEST_FRAME, vlan};
 use crate::buf::MbufRef;
 use crate::buf::mbuf::rearm;
 use crate::buf::source::{BULK, Source};
+use crate::mem::kick::Kick;
 use crate::mem::lanes::{Job, Lanes};
 use crate::ring::{Ask, Lengths, Lie, Ring, STEP, Segment, Used};
 use crate::spec::net::NetHdr;
 use crate::spec::ring::DESC_F_WRITE;
 use crate::spec::virtio::Features;
-use crate::sys::eventfd::Bell;
 
 /// Buffers that one burst takes from the device at most, whatever they are: a burst must end.
 const MOST: usize = 1024;
@@ -77,7 +77,7 @@ pub struct RxQueue<R> {
     /// Frames of a former connection, to be given out first. There are no steps as long as there are any.
     backlog: VecDeque<MbufRef>,
     board: Arc<Board>,
-    kick: Arc<Bell>,
+    kick: Arc<Kick>,
 }
 
 /// A burst, for [`Lanes::run`].
@@ -123,7 +123,7 @@ impl<R: Ring> RxQueue<R> {
         features: Features,
         options: RxOptions,
         board: Arc<Board>,
-        kick: Arc<Bell>,
+        kick: Arc<Kick>,
     ) -> Self {
         let framing = Framing::new(features);
         let (buf_len, headroom) = source.room();

@@ -17,12 +17,12 @@ use super::steps::{Collect, Plain, Transmit};
 use super::{Framing, header};
 use crate::buf::MbufRef;
 use crate::buf::source::{BULK, Source};
+use crate::mem::kick::Kick;
 use crate::mem::lanes::{Job, Lanes, Scalar};
 use crate::mem::reach::MapCell;
 use crate::ring::{Ask, Lengths, Lie, Ring, STEP};
 use crate::spec::net::HDR_LEN;
 use crate::spec::virtio::Features;
-use crate::sys::eventfd::Bell;
 
 /// No pool.
 const NOWHERE: u64 = u64::MAX;
@@ -91,7 +91,7 @@ pub struct TxQueue<R> {
     /// Whether packets may be sent by steps: with the usual header.
     steps: bool,
     pub(super) sort: bool,
-    kick: Arc<Bell>,
+    kick: Arc<Kick>,
 }
 
 /// What a transmit queue is made of.
@@ -107,7 +107,7 @@ pub struct TxParts {
     /// Where the queue counts.
     pub board: Arc<Board>,
     /// How the device is woken.
-    pub kick: Arc<Bell>,
+    pub kick: Arc<Kick>,
     /// Keep the opt-in counters.
     pub sort: bool,
 }

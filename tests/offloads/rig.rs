@@ -10,6 +10,7 @@ use vuser::buf::pool::{Cache, Pool, PoolConfig};
 use vuser::buf::source::Source;
 use vuser::device::memory::{Identity, Memory};
 use vuser::device::ring::{Areas, Chain, Ring, Setup};
+use vuser::mem::kick::Kick;
 use vuser::mem::lanes::Simd;
 use vuser::mem::map::{MemoryMap, Region};
 use vuser::mem::reach::MapCell;
@@ -21,7 +22,6 @@ use vuser::net::stats::{Board, Stats};
 use vuser::net::tx::TxParts;
 use vuser::spec::net::NetHdr;
 use vuser::spec::virtio::Features;
-use vuser::sys::eventfd::Bell;
 use vuser::sys::shm::SharedMemory;
 
 /// All that a device can do for frames.
@@ -108,7 +108,7 @@ impl Plan {
             unsafe { memory.add(shared.addr(), shared.len()) };
         }
         let source = || Source::Pool(Cache::new(pool.clone()));
-        let bell = || Arc::new(Bell::new().unwrap());
+        let bell = || Arc::new(Kick::new().unwrap());
         let (rx_board, tx_board) = (Arc::new(Board::default()), Arc::new(Board::default()));
         // SAFETY: the places are as large as `layout` says, with extras behind them, and the rig keeps them.
         let (rx, tx) = unsafe {

@@ -182,3 +182,21 @@ fn a_device_that_is_told_less_runs_all_the_same() {
     pair.handle.with(|d| d.stop_log()).unwrap();
     pair.echo();
 }
+
+#[test]
+fn a_device_with_doorbells_is_woken_by_them() {
+    for devargs in ["", ",packed_vq=1"] {
+        // It does not poll before it sleeps: without a kick it would see nothing for a while.
+        let pair = Pair::new(devargs, "notifier=1,spin_us=0");
+        let kick = pair.handle.with(|d| d.port(1).unwrap().kick.clone());
+        let before = pair.loopback.stats().kicks;
+        for _ in 0..20 {
+            pair.echo();
+        }
+        assert!(!vuser::sys::poll::is_readable(kick.as_fd()), "the bell was rung");
+        assert!(pair.loopback.stats().kicks > before);
+        // And again after a stop.
+        pair.handle.with(|d| d.stop().and_then(|()| d.start())).unwrap();
+        pair.echo();
+    }
+}

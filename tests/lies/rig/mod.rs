@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use vuser::buf::MbufRef;
 use vuser::buf::pool::{Cache, Pool, PoolConfig};
 use vuser::buf::source::Source;
+use vuser::mem::kick::Kick;
 use vuser::mem::map::{MemoryMap, Region};
 use vuser::mem::reach::MapCell;
 use vuser::net::path::{self, RingPlace, Rx, Tx};
@@ -23,7 +24,6 @@ use vuser::net::send::{EXTRA, Extras};
 use vuser::net::stats::Board;
 use vuser::net::tx::TxParts;
 use vuser::ring::Lie;
-use vuser::sys::eventfd::Bell;
 use vuser::sys::shm::SharedMemory;
 
 pub use hand::{Hand, Lent, Shape, header};
@@ -57,7 +57,7 @@ pub struct Rig {
     end: End,
     pub pool: Arc<Pool>,
     pub board: Arc<Board>,
-    pub kick: Arc<Bell>,
+    pub kick: Arc<Kick>,
     /// What the application has: descriptors' addresses.
     held: HashSet<usize>,
     spent: Duration,
@@ -69,7 +69,7 @@ pub struct Rig {
 impl Rig {
     fn new(shape: Shape, count: u32, receive: bool) -> Self {
         let pool = Pool::new(PoolConfig { count, data_size: DATA_SIZE, headroom: HEADROOM, huge: false }).unwrap();
-        let (board, kick) = (Arc::new(Board::default()), Arc::new(Bell::new().unwrap()));
+        let (board, kick) = (Arc::new(Board::default()), Arc::new(Kick::new().unwrap()));
         let (hand, end, memory) = Self::connect(shape, receive, &pool, &board, &kick);
         let (held, spent) = (HashSet::new(), Duration::ZERO);
         Self { hand, end, pool, board, kick, held, spent, count, _memory: memory }
@@ -81,7 +81,7 @@ impl Rig {
         receive: bool,
         pool: &Arc<Pool>,
         board: &Arc<Board>,
-        kick: &Arc<Bell>,
+        kick: &Arc<Kick>,
     ) -> (Hand, End, Arc<SharedMemory>) {
         let layout = shape.layout();
         let bytes = layout.bytes + usize::from(shape.size) * EXTRA;
@@ -269,7 +269,7 @@ impl Rig {
 
     /// Whether the device was woken since the last time.
     pub fn kicked(&self) -> bool {
-        self.kick.take()
+        self.kick.bell().take()
     }
 
     /// Checks the fate of a queue whose device has lied, ends it and counts the buffers.
