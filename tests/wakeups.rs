@@ -66,6 +66,7 @@ impl Pair {
         });
         // SAFETY: the packets are ours, and this thread is the only one that uses the queue, here and below.
         assert_eq!(unsafe { self.tx.tx_burst(&packets) }, frames);
+        // SAFETY: as above.
         self.sleep(&self.tx, frames, "nobody said that frames were sent", |tx| unsafe { tx.tx_done_cleanup(64) })
     }
 
