@@ -51,10 +51,13 @@ pub fn config(devargs: &str) -> Config {
     config
 }
 
-/// A pool for so many devices like this one.
+/// A pool for so many devices like this one, in huge pages if there are any.
 pub fn pool(config: &Config, devices: u32) -> Arc<Pool> {
     let count = devices * u32::from(config.queues) * (2 * u32::from(config.queue_size) + 128);
-    Pool::new(PoolConfig { count, huge: false, ..PoolConfig::default() }).expect("a pool")
+    let pool = Pool::new(PoolConfig { count, ..PoolConfig::default() }).expect("a pool");
+    let there_are = cat("/proc/meminfo").lines().any(|l| l.starts_with("HugePages_Free:") && !l.ends_with(" 0"));
+    assert!(pool.memory().is_huge() || !there_are, "there are huge pages, and none was used");
+    pool
 }
 
 /// A device with all its queues, started.

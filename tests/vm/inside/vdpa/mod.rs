@@ -222,10 +222,7 @@ fn a_device_that_does_not_answer_ends_the_call_at_its_deadline() {
     theirs.set_deaf(true);
     let begin = Instant::now();
     let error = device.stop().unwrap_err();
-    assert!(
-        error.errno() == Errno::ETIMEDOUT && error.to_string().contains("VHOST_GET_VRING_BASE of ring 0"),
-        "{error}"
-    );
+    assert!(error.errno() == Errno::ETIMEDOUT && error.to_string().contains("VHOST_GET_VRING_BASE of ring"), "{error}");
     drop(device);
     assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
     theirs.set_deaf(false);

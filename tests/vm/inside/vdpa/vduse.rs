@@ -301,7 +301,8 @@ impl Server {
             for bell in self.kicks.iter().chain([&*self.wake]) {
                 bell.take();
             }
-            if asked && !deaf {
+            // The wish may have changed while we slept.
+            if asked && !self.shared.deaf.load(Ordering::Acquire) {
                 self.answer();
             }
         }
