@@ -161,7 +161,7 @@ test: prepare all pmd $(FOREIGN) $(PEERS) $(DPDK_TESTS) lint
 # All that needs neither DPDK nor root.
 test-unit: lib
 	$(CARGO) test --locked --features header --lib --test rings --test lies --test wrap --test offloads --test life --test vhost_user \
-	  --test capi --test floors --test header --test hotpath --test turnstile --test wakeups
+	  --test capi --test floors --test header --test hotpath --test turnstile --test reconnect --test wakeups
 
 test-foreign: lib $(FOREIGN)
 	$(CARGO) test --locked --features header --test foreign

@@ -386,8 +386,9 @@ struct vuser_pool_config {
 };
 
 // An allocator of the application's, in place of a vuser_pool. Its functions are called for up to 64 buffers at a
-// time from the thread that bursts; they must not call back into the queue. All buffers have one size, and lie in
-// memory that was registered with vuser_mem_register.
+// time from the thread that bursts, or, while that is kept out, from a control call or the thread that looks after events;
+// they must not call back into the queue or the device. All buffers have one size, and lie in memory that was registered
+// with vuser_mem_register.
 struct vuser_mbuf_source {
     // sizeof(struct vuser_mbuf_source).
     size_t size;

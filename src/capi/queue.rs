@@ -33,8 +33,9 @@ impl vuser_queue {
 }
 
 /// An allocator of the application's, in place of a vuser_pool. Its functions are called for up to 64 buffers at a
-/// time from the thread that bursts; they must not call back into the queue. All buffers have one size, and lie in
-/// memory that was registered with vuser_mem_register.
+/// time from the thread that bursts, or, while that is kept out, from a control call or the thread that looks after events;
+/// they must not call back into the queue or the device. All buffers have one size, and lie in memory that was registered
+/// with vuser_mem_register.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct vuser_mbuf_source {

@@ -1,15 +1,15 @@
 //! A back-end comes, and goes.
 //!
 //! ```text
-//!                 start                          the back-end goes
-//!   attached  ------------>  attached, running  ------------------>  detached, started   bursts send nothing,
-//!   stopped   <------------  link up                                 link down           receive what had come
-//!                 stop                         <------------------
-//!      ^  |                                   another one comes: what
-//!      |  | goes                              was lent is carried over       | stop
-//!      |  v                                                                  v
-//!   detached  <--------------------------------------------------------------+
-//!   stopped       (start leads to "detached, started" from here)
+//!                              start
+//!    attached, stopped    <------------->   attached, running     link up
+//!                              stop
+//!         |   ^                                |   ^
+//!    goes |   | comes                     goes |   | comes: what was under way is carried over
+//!         v   |                                v   |
+//!                              start
+//!    detached, stopped    <------------->   detached, started     link down: nothing is sent,
+//!                              stop                               what had come is still received
 //! ```
 
 use std::sync::Arc;

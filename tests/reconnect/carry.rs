@@ -136,3 +136,45 @@ fn a_queue_that_was_stopped_stays_so_and_the_link_stays_down_across() {
     rig.echo(50);
     rig.close();
 }
+
+#[test]
+fn rings_go_on_as_they_are_where_both_back_ends_keep_notes_of_what_is_in_flight() {
+    for layout in ["packed_vq=0", "packed_vq=1"] {
+        let path = place();
+        let mut offer = modern();
+        offer.features |= 1 << 34;
+        offer.protocol |= 1 << 12;
+        let first = Peer::listen(&path, &offer, honest());
+        let mut rig = Rig::make(path, layout).unwrap().start();
+        assert_eq!(rig.send(20), 20);
+        let of = |peer: &Peer, request: u32| -> Vec<_> {
+            let seen = peer.seen().into_iter().filter(|seen| seen.request == request);
+            seen.map(|seen| (seen.payload, seen.inodes)).collect()
+        };
+        // The notes are asked for and given back, with the file that came.
+        let (asked, notes) = (of(&first, 31), of(&first, 32));
+        assert_eq!((asked.len(), notes.len()), (1, 1), "{layout}");
+        let (addresses, bases) = (of(&first, 9), of(&first, 10));
+        lose(&mut rig, first);
+        let second = Peer::listen(&rig.path, &offer, honest());
+        rig.event(Kind::LinkUp);
+        // The next one is not asked, but given the same.
+        assert_eq!((of(&second, 31), of(&second, 32)), (Vec::new(), notes), "{layout}");
+        assert_eq!((of(&second, 9), of(&second, 10)), (addresses.clone(), bases), "{layout}");
+        let resent = |rig: &Rig| rig.device(|d| d.port(1).unwrap().stats().tx_resent);
+        assert_eq!((resent(&rig), rig.send(5)), (0, 5), "{layout}");
+        lose(&mut rig, second);
+        // One that keeps none: it is told of other rings, with all that is under way.
+        let _back_end = rig.listen("protocol=0x10209");
+        rig.event(Kind::LinkUp);
+        let mut got = Vec::new();
+        until("all 25 come back", || {
+            got.extend(rig.receive());
+            got.len() >= 25
+        });
+        assert_eq!(got, (1..=25).collect::<Vec<_>>(), "{layout}");
+        assert_eq!(resent(&rig), 25);
+        rig.echo(100);
+        rig.close();
+    }
+}

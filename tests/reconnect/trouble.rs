@@ -96,6 +96,36 @@ fn nobody_waits_for_the_end_of_a_device_that_waits_for_an_answer() {
     }
 }
 
+/// The messages to a back-end from the beginning to the end of a device, and how many of them were before its stop.
+fn whole_life() -> (Vec<Seen>, usize) {
+    let path = place();
+    let peer = Peer::listen(&path, &modern(), honest());
+    let rig = Rig::make(path, "").unwrap().start();
+    let before = peer.seen().len();
+    rig.close();
+    (peer.seen(), before)
+}
+
+#[test]
+fn a_device_is_stopped_and_ended_whatever_its_back_end_does_not_answer() {
+    let (all, before) = whole_life();
+    assert!(all.len() >= before + 7, "{before} {}", all.len());
+    for (n, message) in all.iter().enumerate().skip(before) {
+        let path = place();
+        let peer = Peer::listen(&path, &modern(), at(n, || Deed::Silence));
+        let Rig { handle, pool, .. } = Rig::make(path, "timeout_ms=100").unwrap().start();
+        let start = Instant::now();
+        let error = handle.with(|d| d.stop()).unwrap_err();
+        let expected = format!("no answer to {} within 100 ms", message.title());
+        assert!(error.to_string().contains(&expected), "{n}: {error}, not: {expected}");
+        assert!(handle.with(|d| d.port(1).unwrap().status().is_err()));
+        drop(handle);
+        assert!(start.elapsed() < Duration::from_secs(5), "{n}: {:?}", start.elapsed());
+        assert_eq!(pool.available(), crate::rig::BUFFERS as usize, "{n}");
+        drop(peer);
+    }
+}
+
 #[test]
 fn a_device_that_asks_for_it_is_reset_and_goes_on() {
     for layout in ["packed_vq=0", "packed_vq=1"] {
