@@ -64,9 +64,10 @@ bring_up(struct rte_eth_dev *eth, const char *args)
     if (ret != 0)
         return ret;
     memcpy(eth->data->mac_addrs[0].addr_bytes, port->config.mac, RTE_ETHER_ADDR_LEN);
-    /* vhost-user has no filter of addresses: all frames come. */
-    eth->data->promiscuous = 1;
-    eth->data->all_multicast = 1;
+    if (vuser_gives_all(port)) {
+        eth->data->promiscuous = 1;
+        eth->data->all_multicast = 1;
+    }
     eth->data->dev_flags |= RTE_ETH_DEV_INTR_LSC;
     eth->data->dev_link.link_speed = port->config.speed;
     eth->data->dev_link.link_duplex = RTE_ETH_LINK_FULL_DUPLEX;

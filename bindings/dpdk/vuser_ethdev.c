@@ -114,14 +114,6 @@ set_link_down(struct rte_eth_dev *eth)
     return set_link(eth, false);
 }
 
-/* All frames come in any case; ethdev remembers what was asked for. */
-static int
-accept_mode(struct rte_eth_dev *eth)
-{
-    (void)eth;
-    return 0;
-}
-
 static int
 mtu_set(struct rte_eth_dev *eth, uint16_t mtu)
 {
@@ -146,39 +138,6 @@ mtu_set(struct rte_eth_dev *eth, uint16_t mtu)
             return -EINVAL;
         }
     }
-    return 0;
-}
-
-/* vhost-user has no filter of addresses; ethdev keeps the list. */
-static int
-mac_addr_add(struct rte_eth_dev *eth, struct rte_ether_addr *addr, uint32_t index, uint32_t pool)
-{
-    (void)eth;
-    (void)addr;
-    (void)pool;
-    return index < VUSER_MAX_MAC_ADDRS ? 0 : -EINVAL;
-}
-
-static void
-mac_addr_remove(struct rte_eth_dev *eth, uint32_t index)
-{
-    (void)eth;
-    (void)index;
-}
-
-static int
-mac_addr_set(struct rte_eth_dev *eth, struct rte_ether_addr *addr)
-{
-    memcpy(vuser_port(eth)->config.mac, addr->addr_bytes, RTE_ETHER_ADDR_LEN);
-    return 0;
-}
-
-static int
-set_mc_addr_list(struct rte_eth_dev *eth, struct rte_ether_addr *addrs, uint32_t n)
-{
-    (void)eth;
-    (void)addrs;
-    (void)n;
     return 0;
 }
 
@@ -215,14 +174,14 @@ supported_ptypes(struct rte_eth_dev *eth)
     .dev_set_link_up = set_link_up, \
     .dev_set_link_down = set_link_down, \
     .link_update = vuser_link_update, \
-    .promiscuous_enable = accept_mode, \
-    .promiscuous_disable = accept_mode, \
-    .allmulticast_enable = accept_mode, \
-    .allmulticast_disable = accept_mode, \
-    .mac_addr_add = mac_addr_add, \
-    .mac_addr_remove = mac_addr_remove, \
-    .mac_addr_set = mac_addr_set, \
-    .set_mc_addr_list = set_mc_addr_list, \
+    .promiscuous_enable = vuser_promiscuous_enable, \
+    .promiscuous_disable = vuser_promiscuous_disable, \
+    .allmulticast_enable = vuser_allmulticast_enable, \
+    .allmulticast_disable = vuser_allmulticast_disable, \
+    .mac_addr_add = vuser_mac_addr_add, \
+    .mac_addr_remove = vuser_mac_addr_remove, \
+    .mac_addr_set = vuser_mac_addr_set, \
+    .set_mc_addr_list = vuser_set_mc_addr_list, \
     .mtu_set = mtu_set, \
     .stats_get = vuser_stats_get, \
     .stats_reset = vuser_stats_reset, \

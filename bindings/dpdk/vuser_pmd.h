@@ -27,6 +27,7 @@
 
 #define VUSER_MAX_PAIRS 128
 #define VUSER_MAX_MAC_ADDRS 64
+#define VUSER_MAX_MULTICAST 64
 /* Largest frame, as DPDK's virtio has it. */
 #define VUSER_MAX_FRAME 9728
 /* Segments of a packet that is sent, as the library has it. */
@@ -106,6 +107,9 @@ struct vuser_port {
     bool strip;                    /* VLAN tags are to be taken out ... */
     bool strip_at_start;           /* ... and whether the library does it. */
     bool link_down;                /* Set down by the application. */
+    struct rte_ether_addr unicast[VUSER_MAX_MAC_ADDRS]; /* Further addresses; zero: none. */
+    struct rte_ether_addr multicast[VUSER_MAX_MULTICAST];
+    uint16_t n_multicast;
     struct vuser_pool *pool;       /* Buffers to bounce through. */
     struct vuser_memory memory;
     struct vuser_rxq rxq[VUSER_MAX_PAIRS];
@@ -202,6 +206,17 @@ int vuser_bounce_rx_status(void *rxq, uint16_t offset);
 int vuser_bounce_tx_status(void *txq, uint16_t offset);
 int vuser_bounce_cleanup(void *txq, uint32_t n);
 int vuser_bounce_monitor(void *rxq, struct rte_power_monitor_cond *cond);
+
+/* vuser_filter.c */
+bool vuser_gives_all(struct vuser_port *port);
+int vuser_promiscuous_enable(struct rte_eth_dev *eth);
+int vuser_promiscuous_disable(struct rte_eth_dev *eth);
+int vuser_allmulticast_enable(struct rte_eth_dev *eth);
+int vuser_allmulticast_disable(struct rte_eth_dev *eth);
+int vuser_mac_addr_add(struct rte_eth_dev *eth, struct rte_ether_addr *addr, uint32_t index, uint32_t pool);
+void vuser_mac_addr_remove(struct rte_eth_dev *eth, uint32_t index);
+int vuser_mac_addr_set(struct rte_eth_dev *eth, struct rte_ether_addr *addr);
+int vuser_set_mc_addr_list(struct rte_eth_dev *eth, struct rte_ether_addr *addrs, uint32_t n);
 
 /* vuser_vlan.c */
 bool vuser_revises(const struct vuser_port *port);

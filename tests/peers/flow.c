@@ -7,6 +7,7 @@
 
 #include "peers.h"
 
+#include <inttypes.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -23,6 +24,8 @@ struct stamp {
     uint64_t number;
 };
 #define FILL (ETH + sizeof(struct stamp))
+/* Frames of a flow. They are remembered in memory that is there from the beginning, so that mappings can be counted. */
+#define MOST (UINT64_C(1) << 26)
 
 bool wrong(struct run *run, const char *format, ...)
 {
@@ -146,15 +149,10 @@ static bool build(struct run *run, struct flow *flow)
     struct vuser_mbuf *m;
     uint8_t *to;
 
-    if (flow->built == flow->room) {
-        uint64_t room = flow->room == 0 ? 1 << 16 : 2 * flow->room;
-        uint8_t *seen = realloc(flow->seen, room);
-
-        if (seen == NULL)
-            return wrong(run, "out of memory");
-        flow->seen = seen;
-        flow->room = room;
-    }
+    if (flow->seen == NULL)
+        flow->seen = calloc(MOST, 1);
+    if (flow->seen == NULL || flow->built == MOST)
+        return wrong(run, "there is no memory to remember more than %" PRIu64 " frames", flow->built);
     m = vuser_mbuf_alloc(run->pool);
     if (m == NULL)
         return false;

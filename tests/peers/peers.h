@@ -30,7 +30,6 @@ struct flow {
     uint64_t floor;       /* Frames before it are not waited for any more ... */
     uint64_t above;       /* ... and so many from there on have come. */
     uint8_t *seen;        /* A byte for each frame made: whether it came. */
-    uint64_t room;
     struct vuser_mbuf *pending[BURST];
     unsigned first, n;    /* Of pending: made, and not taken yet. */
 };
