@@ -120,14 +120,13 @@ mtu_set(struct rte_eth_dev *eth, uint16_t mtu)
     struct vuser_port *port = vuser_port(eth);
     const uint32_t frame = mtu + RTE_ETHER_HDR_LEN + RTE_VLAN_HLEN;
     uint16_t i;
+    int ret;
 
     if (mtu < RTE_ETHER_MIN_MTU || mtu > port->max_mtu) {
         VUSER_LOG(ERR, "port %u: MTU %u: it is %u to %u", port->id, mtu, RTE_ETHER_MIN_MTU, port->max_mtu);
         return -EINVAL;
     }
-    if (eth->data->dev_conf.rxmode.offloads & RTE_ETH_RX_OFFLOAD_SCATTER)
-        return 0;
-    for (i = 0; i < eth->data->nb_rx_queues; i++) {
+    for (i = 0; i < eth->data->nb_rx_queues && !eth->data->scattered_rx; i++) {
         const struct rte_mempool *pool = port->rxq[i].pool;
 
         if (pool == NULL)
@@ -138,7 +137,8 @@ mtu_set(struct rte_eth_dev *eth, uint16_t mtu)
             return -EINVAL;
         }
     }
-    return 0;
+    ret = port->dev == NULL ? -ENODEV : vuser_dev_set_mtu(port->dev, mtu);
+    return ret == 0 || ret == -ENOTSUP ? 0 : vuser_failed(port, "MTU", ret);
 }
 
 /* What the virtio header tells of a packet: the transport of one whose checksum the device has seen. */

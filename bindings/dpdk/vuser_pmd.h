@@ -33,6 +33,9 @@
 /* Segments of a packet that is sent, as the library has it. */
 #define VUSER_MAX_SEGMENTS 64
 
+/* Regions that every vhost-user back-end takes, one of which are the rings. */
+#define VUSER_REGIONS_OF_ANY 8
+
 /* What ethdev counts the used descriptors of a queue in. */
 #if RTE_VERSION >= RTE_VERSION_NUM(25, 11, 0, 0)
 typedef int vuser_count;

@@ -40,6 +40,17 @@ run(struct vuser_port *port)
     return ret == 0 ? vuser_dev_start(port->dev) : ret;
 }
 
+/* Whether memory of so many files suits the back-end that is there, which says so itself, or any that may come. */
+static bool
+suits_all(const struct vuser_port *port)
+{
+    struct vuser_dev_info info = { .size = sizeof(info) };
+
+    if (port->memory.n < VUSER_REGIONS_OF_ANY)
+        return true;
+    return vuser_dev_get_info(port->dev, &info) == 0 && info.attached;
+}
+
 /* Brings the device up on the application's own buffers. */
 static int
 start_direct(struct vuser_port *port)
@@ -50,6 +61,8 @@ start_direct(struct vuser_port *port)
         return ret;
     if (!holds_receive_buffers(port))
         return -EBADF;
+    if (!suits_all(port))
+        return -E2BIG;
     port->bouncing = false;
     return run(port);
 }

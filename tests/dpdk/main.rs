@@ -25,6 +25,7 @@ mod client;
 mod defects;
 mod instructions;
 mod interrupts;
+mod kernel;
 mod loading;
 mod loopback;
 mod memory;
