@@ -9,6 +9,7 @@ pub mod salvage;
 pub mod send;
 pub mod stats;
 mod steps;
+pub mod toeplitz;
 pub mod tx;
 pub mod vlan;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::rx::{RxOptions, RxQueue};
 use super::salvage::{RxSalvage, TxSalvage};
 use super::stats::Board;
+use super::toeplitz::Toeplitz;
 use super::tx::{TxParts, TxQueue};
 use crate::buf::MbufRef;
 use crate::buf::source::Source;
@@ -54,6 +55,8 @@ pub trait Rx: Send {
     fn reclaim(&mut self);
     /// See [`RxQueue::salvage`].
     fn salvage(self: Box<Self>) -> RxSalvage;
+    /// See [`RxQueue::set_hasher`].
+    fn set_hasher(&mut self, hasher: Option<Arc<Toeplitz>>);
     /// See [`RxQueue::restore`].
     fn restore(&mut self, salvage: RxSalvage);
     /// See [`Ring::resume_base`].
@@ -138,6 +141,10 @@ impl<R: Ring + Send> Rx for RxQueue<R> {
 
     fn salvage(self: Box<Self>) -> RxSalvage {
         Self::salvage(*self)
+    }
+
+    fn set_hasher(&mut self, hasher: Option<Arc<Toeplitz>>) {
+        Self::set_hasher(self, hasher);
     }
 
     fn restore(&mut self, salvage: RxSalvage) {

@@ -15,6 +15,7 @@ use super::header::{self, BadHeader};
 use super::salvage::RxSalvage;
 use super::stats::Board;
 use super::steps::{Receive, Refill, Room};
+use super::toeplitz::Toeplitz;
 use super::{Framing, SHORTEST_FRAME, vlan};
 use crate::buf::MbufRef;
 use crate::buf::mbuf::rearm;
@@ -70,6 +71,10 @@ pub struct RxQueue<R> {
     by_steps: bool,
     look: Option<[[u64; 2]; 2]>,
     options: RxOptions,
+    /// Computes hashes, where that is wanted and no device does it.
+    hasher: Option<Arc<Toeplitz>>,
+    /// Something is done to each frame.
+    finishes: bool,
     gate: Gate,
     /// Buffers offered at a time.
     bulk: u16,
@@ -147,6 +152,8 @@ impl<R: Ring> RxQueue<R> {
             look: (framing.mergeable || features.contains(Features::GUEST_CSUM))
                 .then(|| header::ordinary(framing.mergeable)),
             options,
+            hasher: None,
+            finishes: options.vlan_strip || options.sort,
             gate: Gate::new(options.gate),
             bulk: (ring.ledger().size() / 4).clamp(1, BULK as u16),
             merge: None,
@@ -215,7 +222,7 @@ impl<R: Ring> RxQueue<R> {
             Some(look) => self.take_steps::<true>(places, look),
             None => self.take_steps::<false>(places, Default::default()),
         };
-        if self.options.vlan_strip | self.options.sort {
+        if self.finishes {
             let frames = places.iter().take(n);
             // SAFETY: the steps have written them.
             frames.for_each(|m| self.finish(unsafe { m.assume_init() }));
@@ -319,6 +326,15 @@ impl<R: Ring> RxQueue<R> {
         if self.options.vlan_strip {
             vlan::strip(m);
         }
+        if let Some(hasher) = &self.hasher {
+            hasher.mark(m);
+        }
+    }
+
+    /// Computes the hash of each frame from now on, or not.
+    pub fn set_hasher(&mut self, hasher: Option<Arc<Toeplitz>>) {
+        self.finishes = self.options.vlan_strip || self.options.sort || hasher.is_some();
+        self.hasher = hasher;
     }
 
     /// Offers free buffers to the device, and wakes it if it wants that.

@@ -53,6 +53,22 @@ pub struct NetHdr {
     pub padding: u16,
 }
 
+/// Which frames are hashed, and by which fields (5.1.6.4.3.1).
+#[allow(missing_docs, reason = "the names say it; _EX: with the addresses of IPv6 extension headers")]
+pub mod hash_type {
+    pub const IPV4: u32 = 1 << 0;
+    pub const TCPV4: u32 = 1 << 1;
+    pub const UDPV4: u32 = 1 << 2;
+    pub const IPV6: u32 = 1 << 3;
+    pub const TCPV6: u32 = 1 << 4;
+    pub const UDPV6: u32 = 1 << 5;
+    pub const IP_EX: u32 = 1 << 6;
+    pub const TCP_EX: u32 = 1 << 7;
+    pub const UDP_EX: u32 = 1 << 8;
+    /// All of them.
+    pub const ALL: u32 = (1 << 9) - 1;
+}
+
 /// `hash_report`: no hash.
 pub const HASH_REPORT_NONE: u16 = 0;
 /// `hash_report`: the largest assigned value (UDPv6_EX).
