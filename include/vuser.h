@@ -52,7 +52,7 @@
 // Offload: VLAN tags are taken out of received frames.
 #define VUSER_OFFLOAD_VLAN_STRIP (UINT64_C(1) << 6)
 
-// Offload: received frames come with the device's hash.
+// Offload: received frames come with a hash, the device's or, where it reports none, ours: see vuser_dev_set_rss.
 #define VUSER_OFFLOAD_HASH (UINT64_C(1) << 7)
 
 // Device status: we have noticed the device.
@@ -145,6 +145,33 @@
 
 // To send: put the VLAN tag in vlan_tci into the frame.
 #define VUSER_MBUF_F_TX_VLAN (UINT64_C(1) << 57)
+
+// Hash type: addresses of IPv4.
+#define VUSER_HASH_IPV4 (UINT64_C(1) << 0)
+
+// Hash type: addresses and ports of TCP over IPv4.
+#define VUSER_HASH_TCPV4 (UINT64_C(1) << 1)
+
+// Hash type: addresses and ports of UDP over IPv4.
+#define VUSER_HASH_UDPV4 (UINT64_C(1) << 2)
+
+// Hash type: addresses of IPv6.
+#define VUSER_HASH_IPV6 (UINT64_C(1) << 3)
+
+// Hash type: addresses and ports of TCP over IPv6.
+#define VUSER_HASH_TCPV6 (UINT64_C(1) << 4)
+
+// Hash type: addresses and ports of UDP over IPv6.
+#define VUSER_HASH_UDPV6 (UINT64_C(1) << 5)
+
+// Hash type: addresses of IPv6 with extension headers: the home address, the final destination.
+#define VUSER_HASH_IP_EX (UINT64_C(1) << 6)
+
+// Hash type: the same, and the ports of TCP.
+#define VUSER_HASH_TCP_EX (UINT64_C(1) << 7)
+
+// Hash type: the same, and the ports of UDP.
+#define VUSER_HASH_UDP_EX (UINT64_C(1) << 8)
 
 // A virtio-user device. Its control calls may come from any thread; they take turns.
 struct vuser_dev;
@@ -473,6 +500,34 @@ struct vuser_queue_stats {
     // Transmit, dropped when a back-end came back: not sent by the former one as far as it had said, and not to be sent once
     // more (resend=0) or not possible any more.
     uint64_t tx_dropped_on_reconnect;
+};
+
+// What is hashed of received frames, by Toeplitz, and where they go by it.
+struct vuser_rss {
+    // sizeof(struct vuser_rss).
+    size_t size;
+    // Frames that are hashed, and by which fields: VUSER_HASH_*. 0: none.
+    uint32_t types;
+    // Bytes of the key.
+    uint16_t key_len;
+    // Entries of the table, a power of two.
+    uint16_t table_len;
+    // The key, copied; NULL: Microsoft's of 40 bytes, which nearly everybody uses.
+    const uint8_t *key;
+    // Receive queue (pair) by hash modulo table_len, copied; NULL: evenly, where the device spreads frames.
+    const uint16_t *table;
+};
+
+// What can be chosen in struct vuser_rss.
+struct vuser_rss_limits {
+    // sizeof(struct vuser_rss_limits), to be set by the caller.
+    size_t size;
+    // Hash types that can be had.
+    uint32_t types;
+    // Bytes of the longest key.
+    uint16_t key_len;
+    // Entries of the longest table. 0: the device does not spread frames by their hash.
+    uint16_t table_len;
 };
 
 // What a back-end has counted.
@@ -868,6 +923,18 @@ int vuser_queue_get_stats(const struct vuser_queue *queue, struct vuser_queue_st
 
 // Sets the counters of a queue to zero. From any thread.
 int vuser_queue_reset_stats(struct vuser_queue *queue);
+
+// Chooses what is hashed of received frames and, where the device can spread them over the receive queues by it, how. Now,
+// and after each start. With VUSER_OFFLOAD_HASH a device that reports hashes computes them; for any other we do, in the
+// burst. -ENOTSUP: what vuser_dev_rss_limits says can't be had, or a device that reports hashes can't be told by which key;
+// -EINVAL: a queue in the table is not in use; -EREMOTEIO: the device refused it.
+int vuser_dev_set_rss(struct vuser_dev *dev,
+                      const struct vuser_rss *rss);
+
+// What can be chosen with vuser_dev_set_rss; limits->size must be set. -ENOTSUP: nothing, since the device hashes by a key of
+// its own.
+int vuser_dev_rss_limits(struct vuser_dev *dev,
+                         struct vuser_rss_limits *limits);
 
 // Starts a back-end that listens: "path=/tmp/s" and, if wanted, mode=echo|sink|source, queues, mac, mtu, and frame,
 // the length of frames that it makes. It serves one front-end after another until vuser_loopback_stop.

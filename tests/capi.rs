@@ -46,6 +46,11 @@ fn queues_carry_frames_and_say_how_they_are() {
 }
 
 #[test]
+fn frames_are_hashed_where_no_device_does() {
+    c_program("rss.c");
+}
+
+#[test]
 fn a_running_device_changes() {
     c_program("running.c");
 }

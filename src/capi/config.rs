@@ -23,7 +23,7 @@ pub const VUSER_OFFLOAD_LRO: u64 = 1 << 4;
 pub const VUSER_OFFLOAD_RX_USO: u64 = 1 << 5;
 /// Offload: VLAN tags are taken out of received frames.
 pub const VUSER_OFFLOAD_VLAN_STRIP: u64 = 1 << 6;
-/// Offload: received frames come with the device's hash.
+/// Offload: received frames come with a hash, the device's or, where it reports none, ours: see vuser_dev_set_rss.
 pub const VUSER_OFFLOAD_HASH: u64 = 1 << 7;
 
 const _: () = assert!(

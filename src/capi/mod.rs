@@ -16,5 +16,6 @@ pub mod filter;
 pub mod mbuf;
 pub mod pool;
 pub mod queue;
+pub mod rss;
 
 pub mod loopback;

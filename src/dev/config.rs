@@ -57,7 +57,7 @@ bitflags! {
         const RX_USO = 1 << 5;
         /// `vlan_strip`: VLAN tags are taken out of received frames (RX VLAN_STRIP). We do it; no device need know.
         const VLAN_STRIP = 1 << 6;
-        /// `hash`: received frames carry the device's hash (RX RSS_HASH). The standard couples it to a control queue.
+        /// `hash`: received frames carry a hash (RX RSS_HASH), the device's or, where it has none, ours.
         const HASH = 1 << 7;
     }
 }

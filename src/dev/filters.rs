@@ -26,7 +26,7 @@ pub(super) struct Wishes {
     all_multicast: Option<bool>,
     addresses: Option<Vec<[u8; 6]>>,
     vlans: Vec<u16>,
-    rss: Option<Rss>,
+    pub(super) rss: Option<Rss>,
 }
 
 /// How received frames are spread over the queues.
@@ -227,9 +227,7 @@ impl Device {
                 self.command(command, &data).or_else(refused)?;
             }
         }
-        if let Some(rss) =
-            self.wishes.rss.clone().filter(|_| self.features.intersects(Features::RSS | Features::HASH_REPORT))
-        {
+        if let Some(rss) = self.wanted_rss() {
             self.tell_rss(&rss).or_else(refused)?;
         }
         Ok(())

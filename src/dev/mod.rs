@@ -25,6 +25,7 @@ mod negotiate;
 pub mod port;
 mod queues;
 mod rings;
+pub mod rss;
 mod start;
 
 use std::sync::Arc;
@@ -228,8 +229,9 @@ impl Device {
 
     /// Offloads that are, or will be at the next start, in use.
     fn offloads(&self) -> Offloads {
-        // VLAN tags are taken out by ourselves, if that is wanted.
-        (negotiate::in_use(self.features) - Offloads::VLAN_STRIP) | (self.config.offloads & Offloads::VLAN_STRIP)
+        // What we do ourselves, if it is wanted.
+        let ours = Offloads::VLAN_STRIP | Offloads::HASH;
+        (negotiate::in_use(self.features) - Offloads::VLAN_STRIP) | (self.config.offloads & ours)
     }
 
     /// Chooses offloads, among those that the device makes possible, for the next start: the features follow.

@@ -129,7 +129,8 @@ fn settle(mut agreed: Features) -> Features {
 
 /// The offloads that a device makes possible beside the features chosen for it that have nothing to do with offloads.
 pub fn possible(chosen: Features, offered: Features) -> Offloads {
-    in_use(settle((chosen - FOR_OFFLOADS) | (offered & FOR_OFFLOADS & SUPPORTED)))
+    // What no device does, we do.
+    in_use(settle((chosen - FOR_OFFLOADS) | (offered & FOR_OFFLOADS & SUPPORTED))) | Offloads::HASH
 }
 
 /// The offloads that come with these features.
@@ -189,8 +190,8 @@ mod tests {
         let no_csum = Features::all() - Features::CSUM;
         let receive = Offloads::RX_CSUM | Offloads::LRO | Offloads::RX_USO | Offloads::HASH | Offloads::VLAN_STRIP;
         assert_eq!(possible(all, no_csum), receive);
-        assert_eq!(possible(all - Features::VERSION_1, no_csum), receive - Offloads::HASH);
-        assert_eq!(possible(all, Features::VERSION_1), Offloads::VLAN_STRIP);
+        assert_eq!(possible(all - Features::VERSION_1, no_csum), receive);
+        assert_eq!(possible(all, Features::VERSION_1), Offloads::VLAN_STRIP | Offloads::HASH);
         // All else that was chosen stays, and what is in use says what was chosen.
         let chosen = with_offloads(all - Features::MRG_RXBUF, Features::all(), Offloads::TSO);
         assert!(chosen.contains(Features::HOST_TSO4 | Features::CSUM | Features::HOST_ECN | Features::GUEST_HDRLEN));

@@ -212,6 +212,7 @@ impl Device {
     }
 
     fn make_engines(&self, rings: &RingMemory) -> Result<()> {
+        let hasher = self.hasher();
         for (index, queue) in running(&self.queues, self.pairs) {
             let Some(source) = queue.source.as_ref().map(SourceSetup::open) else { continue };
             let (board, kick) = (queue.port.board.clone(), queue.port.kick.clone());
@@ -224,7 +225,9 @@ impl Device {
                     let vlan_strip = self.config.offloads.contains(Offloads::VLAN_STRIP);
                     let gate = if self.features.contains(Features::RING_PACKED) { GATE } else { 0 };
                     let options = RxOptions { port: self.config.port, vlan_strip, sort: self.config.stats, gate };
-                    Engine::Rx(path::rx(place, source, features, options, board, kick))
+                    let mut rx = path::rx(place, source, features, options, board, kick);
+                    rx.set_hasher(hasher.clone());
+                    Engine::Rx(rx)
                 } else {
                     let (extras, map) = (rings.extras(index), self.live.map());
                     let parts = TxParts { source, features, extras, map, board, kick, sort: self.config.stats };
