@@ -120,6 +120,14 @@ fn skip(places: &mut &mut [MaybeUninit<MbufRef>], n: usize) {
     *places = std::mem::take(places).get_mut(n..).unwrap_or_default();
 }
 
+/// The frame begins where the application expects it, behind the headroom.
+fn room(source: &Source, framing: Framing) -> Room {
+    let (buf_len, headroom) = source.room();
+    let offset = headroom.saturating_sub(framing.hdr_len);
+    let len = u32::from(buf_len.saturating_sub(offset));
+    Room { linear: source.linear(), offset, hdr_len: framing.hdr_len, len }
+}
+
 impl<R: Ring> RxQueue<R> {
     /// A queue over a fresh ring, with no buffers offered yet.
     pub fn new(
@@ -131,22 +139,15 @@ impl<R: Ring> RxQueue<R> {
         kick: Arc<Kick>,
     ) -> Self {
         let framing = Framing::new(features);
-        let (buf_len, headroom) = source.room();
-        // The frame begins where the application expects it, behind the headroom.
-        let offset = headroom.saturating_sub(framing.hdr_len);
+        let room = room(&source, framing);
         // With a hash in each header no frame is ordinary.
         let steps = !features.contains(Features::HASH_REPORT) && !framing.own_descriptor;
         Self {
             features,
             framing,
-            first: rearm(offset + framing.hdr_len, options.port),
-            rest: rearm(offset, options.port),
-            room: Room {
-                linear: source.linear(),
-                offset,
-                hdr_len: framing.hdr_len,
-                len: u32::from(buf_len.saturating_sub(offset)),
-            },
+            first: rearm(room.offset + framing.hdr_len, options.port),
+            rest: rearm(room.offset, options.port),
+            room,
             steps,
             by_steps: steps && source.linear().is_some(),
             look: (framing.mergeable || features.contains(Features::GUEST_CSUM))
