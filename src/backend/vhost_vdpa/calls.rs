@@ -2,9 +2,10 @@
 //!
 //! A vDPA device may be a program (VDUSE), or hardware with a mind of its own, and the kernel lets nobody leave a call before it
 //! is answered: thirty seconds by default, or never. So one thread makes the calls, in turn, and whoever wants one waits no
-//! longer than the deadline. After a call that hung the device is given up. The thread has the descriptor, because closing it
-//! resets the device and may hang as well.
+//! longer than the deadline. After a call that hung the device is given up. The thread has the descriptor, because opening and
+//! closing it reset the device and may hang as well.
 
+use std::path::Path;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
@@ -33,18 +34,32 @@ pub(super) struct Calls {
 }
 
 impl Calls {
-    /// The way to an open device; `name` is for people.
-    pub(super) fn new(device: Vhost, name: String, timeout: Duration) -> Result<Self> {
+    /// Opens a device; `name` is for people.
+    pub(super) fn open(path: &Path, name: String, timeout: Duration) -> Result<Self> {
         let (jobs, inbox) = mpsc::channel::<Job>();
         let (open, closed) = mpsc::channel::<()>();
+        let (answer, opened) = mpsc::sync_channel(1);
+        let file = path.to_owned();
         thread::spawn("vuser-vdpa", move || {
-            for job in inbox {
-                job(&device);
-            }
+            let device = match Vhost::open(&file) {
+                Ok(device) if answer.send(Ok(())).is_ok() => device,
+                // Too late: nobody waits for it any more.
+                Ok(_) => return,
+                Err(e) => return answer.send(Err(e)).unwrap_or_default(),
+            };
+            inbox.into_iter().for_each(|job| job(&device));
+            // Closing it does that too, but not as long as a doorbell of it is mapped.
+            let _ = device.set_status(0);
             drop(device);
             drop(open);
         })?;
-        Ok(Self { name, timeout, jobs: Mutex::new(Some(jobs)), closed: Mutex::new(closed), dead: Mutex::new(None) })
+        match opened.recv_timeout(timeout) {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => return Err(super::cannot_open(e, &name)),
+            Err(_) => return Err(hangs(&name, "open", timeout)),
+        }
+        let (jobs, closed) = (Mutex::new(Some(jobs)), Mutex::new(closed));
+        Ok(Self { name, timeout, jobs, closed, dead: Mutex::new(None) })
     }
 
     pub(super) fn name(&self) -> &str {
@@ -78,14 +93,9 @@ impl Calls {
                 Err(Error::sys(e, format!("{}: {what}", self.name)))
             }
             Err(_) => {
-                let sentence = format!(
-                    "{}: {what}: no answer within {} ms (a VDUSE device's program hangs or has gone, or the hardware does \
-                     not answer)",
-                    self.name,
-                    self.timeout.as_millis()
-                );
-                self.give_up(&sentence);
-                Err(Error::new(Errno::ETIMEDOUT, sentence))
+                let error = hangs(&self.name, what, self.timeout);
+                self.give_up(&error.to_string());
+                Err(error)
             }
         }
     }
@@ -105,6 +115,14 @@ impl Calls {
     pub(super) fn wait_closed(&self, at_most: Duration) -> bool {
         matches!(self.closed.lock().recv_timeout(at_most), Err(RecvTimeoutError::Disconnected))
     }
+}
+
+fn hangs(name: &str, what: &str, timeout: Duration) -> Error {
+    let sentence = format!(
+        "{name}: {what}: no answer within {} ms (a VDUSE device's program hangs or has gone, or the hardware does not answer)",
+        timeout.as_millis()
+    );
+    Error::new(Errno::ETIMEDOUT, sentence)
 }
 
 impl Drop for Calls {

@@ -2,8 +2,6 @@
 //!
 //! Device addresses are our own addresses, as everywhere.
 
-use std::sync::Arc;
-
 use nix::errno::Errno;
 
 use super::calls::Calls;
@@ -21,9 +19,8 @@ type Entry = (u64, u64);
 /// What the device was told of.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    entries: Vec<Entry>,
-    /// What the entries are made of, since the kernel keeps the pages of memory that has gone.
-    map: Arc<MemoryMap>,
+    /// Kept, because the kernel keeps the pages of memory that has gone, too, and so that it can be told again.
+    map: MemoryMap,
 }
 
 impl Table {
@@ -35,16 +32,15 @@ impl Table {
         let goes = self.map.without(map).map(entry).collect();
         let comes = map.without(&self.map).map(entry).collect();
         change(calls, batch, goes, comes)?;
-        self.map = Arc::new(map.clone());
-        self.entries = map.regions().iter().map(entry).collect();
+        self.map = map.clone();
         Ok(())
     }
 
     /// The device has forgotten all that it was told, as a reset without IOTLB_PERSIST makes it do; the kernel's own table
     /// has not.
     pub(super) fn forget(&mut self, calls: &Calls, batch: bool) -> Result<()> {
-        self.map = Arc::default();
-        change(calls, batch, std::mem::take(&mut self.entries), Vec::new())
+        let gone = std::mem::take(&mut self.map);
+        change(calls, batch, gone.regions().iter().map(entry).collect(), Vec::new())
     }
 }
 

@@ -70,8 +70,7 @@ impl VhostVdpa {
         let name = path.display().to_string();
         // Watched before it is opened, so that no removal is missed.
         let watch = Watch::new(path)?;
-        let device = Vhost::open(path).map_err(|e| cannot_open(e, &name))?;
-        let calls = Calls::new(device, name, timeout)?;
+        let calls = Calls::open(path, name, timeout)?;
         let id = calls.call("VHOST_VDPA_GET_DEVICE_ID", Vhost::device_id)?;
         if id != DEVICE_ID_NET {
             let sentence =
@@ -381,15 +380,8 @@ impl Backend for VhostVdpa {
             let sentence = format!("{}: the device was removed, or it hangs", self.calls.name());
             return vec![Notice::Gone(Error::new(Errno::ENODEV, sentence))];
         }
-        let mut notices = Vec::new();
-        if self.config_call.take() {
-            notices.push(Notice::ConfigChanged);
-            // VIRTIO 2.1.2: a device that needs a reset says so by this interrupt.
-            if self.status().is_ok_and(|status| status.is_some_and(|s| s.contains(Status::NEEDS_RESET))) {
-                notices.push(Notice::NeedsReset);
-            }
-        }
-        notices
+        // VIRTIO 2.1.2: a device that needs a reset says so by the same interrupt; whoever hears of it looks at the status.
+        if self.config_call.take() { vec![Notice::ConfigChanged] } else { Vec::new() }
     }
 
     fn doorbell(&mut self, index: u16) -> Option<Arc<Doorbell>> {

@@ -39,7 +39,8 @@ impl Watch {
 
     /// Whether the device is there. Once it has gone, another that comes under its name is another.
     pub(super) fn is_there(&self) -> bool {
-        if !stat(&self.path).is_ok_and(|s| s.st_rdev == self.device) {
+        // A file that is mounted from elsewhere stays where it is, but has no link any more.
+        if !stat(&self.path).is_ok_and(|s| s.st_rdev == self.device && s.st_nlink > 0) {
             self.gone.store(true, Ordering::Relaxed);
         }
         !self.gone.load(Ordering::Relaxed)

@@ -4,7 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
@@ -164,8 +164,8 @@ unsafe impl Memory for Driver {
 #[derive(Default)]
 struct Shared {
     over: AtomicBool,
-    /// No request is answered.
-    deaf: AtomicBool,
+    /// Requests that are still answered.
+    patience: AtomicUsize,
     log: Mutex<Vec<String>>,
 }
 
@@ -209,6 +209,7 @@ impl Vduse {
             unsafe { ioctl::set_up_ring(device.as_raw_fd(), &raw const config) }.expect("a ring of a VDUSE device");
         }
         let (shared, wake) = (Arc::new(Shared::default()), Arc::new(Bell::new().unwrap()));
+        shared.patience.store(usize::MAX, Ordering::Release);
         let server = Server::new(device.try_clone().unwrap(), shared.clone(), wake.clone());
         let thread = std::thread::spawn(move || server.run());
         let made = Self { name: name.to_owned(), device, shared, thread: Some(thread), wake };
@@ -216,21 +217,26 @@ impl Vduse {
         made
     }
 
-    /// From now on no request is answered, or all are again.
-    pub fn set_deaf(&self, deaf: bool) {
-        self.shared.deaf.store(deaf, Ordering::Release);
+    /// Answers so many requests from now on, and then none.
+    pub fn answer_only(&self, requests: usize) {
+        self.shared.patience.store(requests, Ordering::Release);
         self.wake.ring();
     }
 
-    /// Changes the configuration space from an offset on, and says so.
-    pub fn change_config(&self, offset: u32, bytes: &[u8]) {
+    /// Changes the configuration space from an offset on.
+    pub fn set_config(&self, offset: u32, bytes: &[u8]) {
         let mut data = ConfigData { offset, len: bytes.len() as u32, bytes: [0; 24] };
         data.bytes[..bytes.len()].copy_from_slice(bytes);
         // SAFETY: a structure with as many bytes as it says, to be read.
-        unsafe {
-            ioctl::set_config(self.device.as_raw_fd(), (&raw const data).cast()).expect("the configuration space");
-            ioctl::inject_config_irq(self.device.as_raw_fd()).expect("an interrupt");
-        }
+        unsafe { ioctl::set_config(self.device.as_raw_fd(), (&raw const data).cast()) }
+            .expect("the configuration space");
+    }
+
+    /// The same, and says so to a driver that runs.
+    pub fn change_config(&self, offset: u32, bytes: &[u8]) {
+        self.set_config(offset, bytes);
+        // SAFETY: this call has no argument.
+        unsafe { ioctl::inject_config_irq(self.device.as_raw_fd()) }.expect("an interrupt");
     }
 
     /// Whether the device can reach these bytes of the driver's.
@@ -247,6 +253,7 @@ impl Vduse {
 
 impl Drop for Vduse {
     fn drop(&mut self) {
+        self.answer_only(usize::MAX);
         sh(&format!("vdpa dev del {}", self.name));
         self.shared.over.store(true, Ordering::Release);
         self.wake.ring();
@@ -286,8 +293,8 @@ impl Server {
 
     fn run(mut self) {
         while !self.shared.over.load(Ordering::Acquire) {
-            let deaf = self.shared.deaf.load(Ordering::Acquire);
-            let requests = if deaf { PollFlags::empty() } else { PollFlags::POLLIN };
+            let patience = &self.shared.patience;
+            let requests = if patience.load(Ordering::Acquire) == 0 { PollFlags::empty() } else { PollFlags::POLLIN };
             let timeout = if self.step() { PollTimeout::ZERO } else { PollTimeout::from(100u8) };
             let [kick, kick2] = &self.kicks;
             let mut fds = [
@@ -302,8 +309,9 @@ impl Server {
                 bell.take();
             }
             // The wish may have changed while we slept.
-            if asked && !self.shared.deaf.load(Ordering::Acquire) {
+            if asked && self.shared.patience.load(Ordering::Acquire) > 0 {
                 self.answer();
+                self.shared.patience.fetch_sub(1, Ordering::AcqRel);
             }
         }
     }
