@@ -51,6 +51,7 @@ vuser_learn(struct vuser_port *port)
     for (i = 0; i < RTE_DIM(tx_offloads); i++)
         if (info.offload_capa & tx_offloads[i].vuser)
             port->tx_capa |= tx_offloads[i].eth;
+    vuser_rss_learn(port);
     return 0;
 }
 
@@ -82,13 +83,9 @@ static int
 check_modes(const struct rte_eth_dev *eth)
 {
     const struct rte_eth_conf *conf = &eth->data->dev_conf;
-    const uint64_t hashes = conf->rx_adv_conf.rss_conf.rss_hf;
 
-    /* Programs ask for RSS of nothing when the device has none. */
-    if (conf->rxmode.mq_mode != RTE_ETH_MQ_RX_NONE &&
-        (conf->rxmode.mq_mode != RTE_ETH_MQ_RX_RSS || (hashes != 0 && eth->data->nb_rx_queues > 1))) {
-        VUSER_LOG(ERR, "port %u: receive mode %d: the device has no RSS, and the library no control of it",
-                  eth->data->port_id, conf->rxmode.mq_mode);
+    if (conf->rxmode.mq_mode != RTE_ETH_MQ_RX_NONE && conf->rxmode.mq_mode != RTE_ETH_MQ_RX_RSS) {
+        VUSER_LOG(ERR, "port %u: receive mode %d: there are none and RSS", eth->data->port_id, conf->rxmode.mq_mode);
         return -ENOTSUP;
     }
     if (conf->txmode.mq_mode != RTE_ETH_MQ_TX_NONE) {
@@ -117,6 +114,9 @@ vuser_configure(struct rte_eth_dev *eth)
     ret = vuser_dev_set_queue_pairs(port->dev, RTE_MAX(eth->data->nb_rx_queues, eth->data->nb_tx_queues));
     if (ret != 0)
         return vuser_failed(port, "queues", ret);
+    ret = vuser_rss_configure(eth);
+    if (ret != 0)
+        return ret;
     eth->data->scattered_rx = (eth->data->dev_conf.rxmode.offloads & RTE_ETH_RX_OFFLOAD_SCATTER) != 0;
     vuser_set_bursts(eth);
     return 0;

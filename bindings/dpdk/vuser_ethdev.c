@@ -195,6 +195,10 @@ supported_ptypes(struct rte_eth_dev *eth)
     .tx_burst_mode_get = vuser_tx_burst_mode_get, \
     .fw_version_get = vuser_fw_version_get, \
     .dev_supported_ptypes_get = supported_ptypes, \
+    .rss_hash_update = vuser_rss_hash_update, \
+    .rss_hash_conf_get = vuser_rss_hash_conf_get, \
+    .reta_update = vuser_reta_update, \
+    .reta_query = vuser_reta_query, \
     .vlan_filter_set = vuser_vlan_filter_set, \
     .vlan_offload_set = vuser_vlan_offload_set, \
     .rx_queue_start = vuser_rx_start, \

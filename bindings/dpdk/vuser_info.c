@@ -30,6 +30,7 @@ vuser_infos_get(struct rte_eth_dev *eth, struct rte_eth_dev_info *info)
     info->tx_desc_lim = info->rx_desc_lim;
     info->tx_desc_lim.nb_seg_max = VUSER_MAX_SEGMENTS;
     info->tx_desc_lim.nb_mtu_seg_max = VUSER_MAX_SEGMENTS;
+    vuser_rss_info(port, info);
     info->default_rxportconf = (struct rte_eth_dev_portconf){ .burst_size = 32, .ring_size = size, .nb_queues = 1 };
     info->default_txportconf = info->default_rxportconf;
     return 0;

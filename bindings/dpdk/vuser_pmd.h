@@ -94,6 +94,18 @@ struct vuser_memory {
     int error;                     /* The first error of the library's while runs were added. */
 };
 
+/* Entries of the longest table of queues, as ethdev has it. */
+#define VUSER_MAX_RETA 512
+
+/* The hash of received frames. */
+struct vuser_rss_state {
+    uint64_t possible;             /* RTE_ETH_RSS_*; 0: nothing can be chosen. */
+    uint64_t wanted;
+    uint8_t key[40];
+    uint16_t table_len;            /* 0: the device does not spread frames. */
+    uint16_t table[VUSER_MAX_RETA];
+};
+
 /* A port. It is ethdev's dev_private. */
 struct vuser_port {
     struct vuser_dev *dev;         /* NULL: a reset found no back-end. */
@@ -113,6 +125,7 @@ struct vuser_port {
     struct rte_ether_addr unicast[VUSER_MAX_MAC_ADDRS]; /* Further addresses; zero: none. */
     struct rte_ether_addr multicast[VUSER_MAX_MULTICAST];
     uint16_t n_multicast;
+    struct vuser_rss_state rss;
     struct vuser_pool *pool;       /* Buffers to bounce through. */
     struct vuser_memory memory;
     struct vuser_rxq rxq[VUSER_MAX_PAIRS];
@@ -220,6 +233,15 @@ int vuser_mac_addr_add(struct rte_eth_dev *eth, struct rte_ether_addr *addr, uin
 void vuser_mac_addr_remove(struct rte_eth_dev *eth, uint32_t index);
 int vuser_mac_addr_set(struct rte_eth_dev *eth, struct rte_ether_addr *addr);
 int vuser_set_mc_addr_list(struct rte_eth_dev *eth, struct rte_ether_addr *addrs, uint32_t n);
+
+/* vuser_rss.c */
+void vuser_rss_learn(struct vuser_port *port);
+void vuser_rss_info(const struct vuser_port *port, struct rte_eth_dev_info *info);
+int vuser_rss_configure(struct rte_eth_dev *eth);
+int vuser_rss_hash_update(struct rte_eth_dev *eth, struct rte_eth_rss_conf *conf);
+int vuser_rss_hash_conf_get(struct rte_eth_dev *eth, struct rte_eth_rss_conf *conf);
+int vuser_reta_update(struct rte_eth_dev *eth, struct rte_eth_rss_reta_entry64 *entries, uint16_t size);
+int vuser_reta_query(struct rte_eth_dev *eth, struct rte_eth_rss_reta_entry64 *entries, uint16_t size);
 
 /* vuser_vlan.c */
 bool vuser_revises(const struct vuser_port *port);

@@ -33,6 +33,7 @@ mod offloads;
 mod programs;
 mod queues;
 mod restart;
+mod rss;
 mod server;
 mod vm2vm;
 mod xstats;

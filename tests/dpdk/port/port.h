@@ -38,7 +38,7 @@ struct command {
 };
 /* Each ends with a NULL verb. */
 extern const struct command port_commands[], traffic_commands[], odd_commands[], view_commands[], memory_commands[],
-    event_commands[];
+    event_commands[], rss_commands[];
 
 /* Seconds of a clock that only goes forward. */
 double now(void);

@@ -49,6 +49,8 @@ static struct rte_eth_conf configuration(struct args *args)
     conf.rxmode.offloads = number(args, "rxo", 0);
     conf.txmode.offloads = number(args, "txo", 0);
     conf.rxmode.mtu = (uint32_t)number(args, "mtu", 0);
+    conf.rx_adv_conf.rss_conf.rss_hf = number(args, "rss", 0);
+    conf.rxmode.mq_mode = conf.rx_adv_conf.rss_conf.rss_hf != 0 ? RTE_ETH_MQ_RX_RSS : RTE_ETH_MQ_RX_NONE;
     conf.intr_conf.lsc = number(args, "lsc", 0) != 0;
     conf.intr_conf.rxq = number(args, "rxi", 0) != 0;
     return conf;
