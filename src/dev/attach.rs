@@ -344,7 +344,7 @@ impl Device {
         let mut config = self.config.clone();
         if config.way() == Way::VhostKernel {
             // An interface that has to be made again is what the former was.
-            config.mac = Some(self.mac);
+            (config.mac, config.mtu) = (Some(self.mac), self.mtu());
         }
         Some(Errand::Dial(Arc::new(config)))
     }

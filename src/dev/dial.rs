@@ -144,6 +144,7 @@ fn kernel_options(config: &Config) -> vhost_kernel::Options {
         path: config.path.clone(),
         iface: config.iface.clone(),
         mac: config.mac,
+        mtu: Some(config.mtu).filter(|mtu| *mtu != 0),
         pairs: config.queues,
         persist: config.persist,
         busyloop_us: config.busyloop_us,

@@ -47,6 +47,8 @@ pub struct Options {
     pub iface: String,
     /// Its address, if it is to have another than it has.
     pub mac: Option<[u8; 6]>,
+    /// Its MTU, if it is to have another than it has.
+    pub mtu: Option<u16>,
     /// Queue pairs.
     pub pairs: u16,
     /// The tap stays when we go.
@@ -127,7 +129,7 @@ impl VhostKernel {
     }
 
     /// Looks at the interface; whether it is another than when we last did. One that was moved to another network
-    /// namespace works on, out of our sight.
+    /// namespace works on, out of our sight: its address and MTU are then what they were.
     fn look(&mut self) -> bool {
         match self.interface.state() {
             Ok(state) => std::mem::replace(&mut self.state, state) != state,
@@ -155,8 +157,7 @@ impl VhostKernel {
     }
 
     fn tell_memory(&self, map: &MemoryMap) -> Result<()> {
-        let region = |addr: u64, len| MemoryRegion { device_addr: addr, len, addr, flags: 0 };
-        let regions: Vec<_> = map.regions().iter().map(|r| region(r.addr(), r.size())).collect();
+        let regions = joined(map);
         for unit in &self.units {
             let told = unit.vhost.set_memory(&regions);
             told.map_err(|e| Error::sys(e, format!("{}: VHOST_SET_MEM_TABLE failed", self.name)))?;
@@ -173,6 +174,18 @@ impl VhostKernel {
             e => Error::sys(e, format!("{what} of {name} cannot be changed")),
         }
     }
+}
+
+/// The memory as vhost sees it: it has our own addresses, and need not know of files.
+fn joined(map: &MemoryMap) -> Vec<MemoryRegion> {
+    let mut regions: Vec<MemoryRegion> = Vec::new();
+    for (addr, len) in map.regions().iter().map(|r| (r.addr(), r.size())) {
+        match regions.last_mut() {
+            Some(last) if last.addr + last.len == addr => last.len += len,
+            _ => regions.push(MemoryRegion { device_addr: addr, len, addr, flags: 0 }),
+        }
+    }
+    regions
 }
 
 impl Unit {
@@ -248,14 +261,15 @@ impl Backend for VhostKernel {
     }
 
     fn set_memory(&mut self, map: &MemoryMap) -> Result<()> {
-        let most = self.max_regions()?;
-        check_number(map.regions().len(), most)?;
+        let said = std::fs::read_to_string(MAX_REGIONS).ok().and_then(|text| text.trim().parse().ok());
+        check_number(joined(map).len(), said.unwrap_or(USUAL_REGIONS))?;
         self.tell_memory(map)
     }
 
+    /// How many there are in the end is known when they are told: here, what follows one another in memory is one region,
+    /// whatever files it is in.
     fn max_regions(&mut self) -> Result<usize> {
-        let said = std::fs::read_to_string(MAX_REGIONS).ok().and_then(|text| text.trim().parse().ok());
-        Ok(said.unwrap_or(USUAL_REGIONS))
+        Ok(usize::MAX)
     }
 
     /// It takes a new table at any time: a worker holds on to the former until it is done with a buffer.
@@ -386,5 +400,30 @@ impl Backend for VhostKernel {
             Ok(()) | Err(Errno::EINVAL | Errno::EBADFD) => Ok(()),
             Err(e) => Err(Error::sys(e, format!("{}: TUNSETCARRIER failed", self.name))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mem::map::Region;
+    use crate::sys::shm::SharedMemory;
+
+    #[test]
+    fn memory_that_follows_other_memory_is_one_region() {
+        let memory = SharedMemory::new("test", 8 << 12, false).unwrap();
+        let page = |n: u64| {
+            // Each comes from a place in the file that does not fit the one before.
+            let fd = memory.as_fd().try_clone_to_owned().unwrap();
+            Region::application(fd, (7 - n) << 12, 1 << 12, memory.addr() as u64 + (n << 12)).unwrap()
+        };
+        let mut map = MemoryMap::default();
+        for n in [0, 1, 2, 4, 6, 7] {
+            map.insert(page(n)).unwrap();
+        }
+        map.merge();
+        let regions: Vec<_> =
+            joined(&map).iter().map(|r| ((r.addr - memory.addr() as u64) >> 12, r.len >> 12)).collect();
+        assert_eq!((map.regions().len(), regions), (6, vec![(0, 3), (4, 1), (6, 2)]));
     }
 }

@@ -50,6 +50,9 @@ pub fn open(options: &Options) -> Result<VhostKernel> {
     if let Some(mac) = options.mac.filter(|mac| *mac != state.mac) {
         made.set_mac(mac)?;
     }
+    if let Some(mtu) = options.mtu.filter(|mtu| *mtu != state.mtu) {
+        made.set_mtu(mtu)?;
+    }
     made.set_carrier(false)?;
     Ok(made)
 }

@@ -1,5 +1,6 @@
 //! `path=/dev/vhost-net`: the kernel's network stack at the other end of the cable.
 
+mod broken;
 mod exception;
 mod life;
 mod refused;

@@ -34,12 +34,18 @@ fn address_and_mtu_are_those_of_the_interface() {
     // And so does whoever asks us.
     device.set_mac([2, 0, 0, 0, 0, 10]).unwrap();
     assert_eq!((of("tap7", "address").as_str(), device.info().mac), ("02:00:00:00:00:0a", [2, 0, 0, 0, 0, 10]));
+    device.set_mtu(3000).unwrap();
+    assert_eq!((of("tap7", "mtu").as_str(), device.info().mtu), ("3000", 3000));
     sh("ip link set tap7 mtu 1400; ip link set tap7 name renamed");
     until("an interface with another name", || {
         device.process();
         device.info().mtu == 1400
     });
     assert!(device.info().backend.contains("interface renamed"), "{}", device.info().backend);
+    drop(device);
+    let devargs = "path=/dev/vhost-net,iface=tap7,mtu=2345";
+    let mut device = self::device(devargs, &pool(&config(devargs), 1));
+    assert_eq!((of("tap7", "mtu").as_str(), device.info().mtu), ("2345", 2345));
     drop(device);
     // Without mac=, the address is the interface's.
     sh("ip tuntap add dev mine mode tap; ip link set mine address 02:00:00:00:00:09 mtu 2000");
@@ -81,6 +87,7 @@ fn a_deleted_interface_is_made_again() {
     let mut end = Talker::new("path=/dev/vhost-net,iface=tap5");
     sh("ip link set tap5 up");
     until("link up", || events(&mut end.device).contains(&Kind::LinkUp));
+    end.device.set_mtu(1600).unwrap();
     let mac = end.device.info().mac;
     sh("ip link del tap5");
     let mut heard = Vec::new();
@@ -90,6 +97,7 @@ fn a_deleted_interface_is_made_again() {
     });
     assert_eq!(end.device.info().reconnects, 1);
     assert_eq!(of("tap5", "address"), mac.map(|b| format!("{b:02x}")).join(":"));
+    assert_eq!((of("tap5", "mtu").as_str(), end.device.info().mtu), ("1600", 1600));
     sh("ip link set tap5 up");
     until("link up again", || events(&mut end.device).contains(&Kind::LinkUp));
     end.talk("tap5");

@@ -115,3 +115,47 @@ fn udp_goes_through_with_every_set_of_offloads() {
         end(wire);
     }
 }
+
+/// The kernel sends many datagrams as one, if the device is said to take that, and takes many as one.
+#[test]
+#[ignore = "inside"]
+fn datagrams_go_through_by_twenty() {
+    for (more, by_twenty) in [(",csum=1,rx_csum=1", false), (",csum=1,rx_csum=1,uso=1,rx_uso=1,mrg_rxbuf=1", true)] {
+        let wire = wire(more);
+        let (bound, is_bound) = std::sync::mpsc::channel();
+        let receiver = in_namespace("other", move || {
+            let socket = UdpSocket::bind("10.9.0.2:7001").unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+            bound.send(()).unwrap();
+            for n in 0..200u8 {
+                let mut datagram = [0; 4096];
+                let len = socket.recv(&mut datagram).unwrap();
+                assert_eq!(&datagram[..len], &[n; 1000][..]);
+                if n % 20 == 19 {
+                    bound.send(()).unwrap();
+                }
+            }
+        });
+        is_bound.recv().unwrap();
+        let socket = UdpSocket::bind("10.9.0.1:0").unwrap();
+        let segment: libc::c_int = 1000;
+        // SAFETY: a number that lives as long as the call.
+        let result = unsafe {
+            let (value, len) = ((&raw const segment).cast(), size_of_val(&segment) as u32);
+            libc::setsockopt(std::os::fd::AsRawFd::as_raw_fd(&socket), libc::SOL_UDP, libc::UDP_SEGMENT, value, len)
+        };
+        assert_eq!(result, 0);
+        for burst in 0..10u8 {
+            let many: Vec<u8> = (0..20).flat_map(|n| [burst * 20 + n; 1000]).collect();
+            assert_eq!(socket.send_to(&many, "10.9.0.2:7001").unwrap(), 20_000);
+            // No more under way than a socket has room for.
+            let all = is_bound.recv_timeout(Duration::from_secs(30));
+            assert!(all.is_ok(), "{more}: burst {burst} did not arrive");
+        }
+        receiver.join().unwrap();
+        let large = wire.seen.large.load(Ordering::Relaxed);
+        println!("udp{more}: {} frames, {large} large", wire.seen.frames.load(Ordering::Relaxed));
+        assert_eq!(large >= 10, by_twenty, "{more}: {large} large frames");
+        end(wire);
+    }
+}
