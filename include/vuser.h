@@ -92,7 +92,8 @@
 // transmit.
 #define VUSER_EVENT_QUEUE_ERROR 6
 
-// Event: the device can go on only after a reset.
+// Event: the device can go on only after a reset. Unless reconnect=0 it is reset and goes on, as with another back-end;
+// otherwise stop it and start it.
 #define VUSER_EVENT_NEEDS_RESET 7
 
 // Event: the device asks that its address be announced to the network.
@@ -594,7 +595,9 @@ int vuser_config_parse(struct vuser_config *config,
 int vuser_dev_init(const struct vuser_config *config,
                    struct vuser_dev **dev);
 
-// Stops the device, closes the connection and gives everything back. Its queues are gone too. NULL is allowed.
+// Stops the device, closes the connection and gives everything back. Its queues are gone too. NULL is allowed. A back-end
+// that does not answer is waited for once, timeout_ms. In a child that was forked it does nothing: the device is the
+// parent's.
 void vuser_dev_uninit(struct vuser_dev *dev);
 
 // Virtio features that the back-end offers.

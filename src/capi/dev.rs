@@ -136,7 +136,9 @@ pub unsafe extern "C" fn vuser_dev_init(config: *const vuser_config, dev: *mut *
     })
 }
 
-/// Stops the device, closes the connection and gives everything back. Its queues are gone too. NULL is allowed.
+/// Stops the device, closes the connection and gives everything back. Its queues are gone too. NULL is allowed. A back-end
+/// that does not answer is waited for once, timeout_ms. In a child that was forked it does nothing: the device is the
+/// parent's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_dev_uninit(dev: *mut vuser_dev) {
     control("vuser_dev_uninit", || {

@@ -21,7 +21,8 @@ pub const VUSER_EVENT_CONFIG: u32 = 5;
 /// Event: the back-end has found a ring that it can't go on with: `number` is 2 x pair for receive, 2 x pair + 1 for
 /// transmit.
 pub const VUSER_EVENT_QUEUE_ERROR: u32 = 6;
-/// Event: the device can go on only after a reset.
+/// Event: the device can go on only after a reset. Unless reconnect=0 it is reset and goes on, as with another back-end;
+/// otherwise stop it and start it.
 pub const VUSER_EVENT_NEEDS_RESET: u32 = 7;
 /// Event: the device asks that its address be announced to the network.
 pub const VUSER_EVENT_ANNOUNCE: u32 = 8;

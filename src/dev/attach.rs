@@ -41,17 +41,16 @@ impl Device {
     /// Looks at what has happened, without waiting for anybody but a back-end that comes back; what is to be done next,
     /// if something is. Whoever does it [`finish`](Self::finish)es it.
     pub fn look(&mut self) -> Option<Errand> {
-        let before = self.live.link();
         self.link.looked();
         self.hear();
         self.let_go();
-        self.tell_link(before);
+        self.tell_link();
         self.next_errand()
     }
 
     /// An errand has ended.
     pub fn finish(&mut self, outcome: std::result::Result<Candidate, Missed>) {
-        let (before, again) = (self.live.link(), self.link.number > 0);
+        let again = self.link.number > 0;
         let result = outcome.and_then(|candidate| self.attach(candidate).map_err(Missed::Failed));
         self.live.hook.release();
         self.link.errand = false;
@@ -67,7 +66,7 @@ impl Device {
         if self.backend.is_none() {
             self.try_later();
         }
-        self.tell_link(before);
+        self.tell_link();
     }
 
     /// Whether the back-end has gone, and nobody has looked after that yet.
@@ -78,9 +77,8 @@ impl Device {
     /// Sees to a back-end that has gone, in case nobody has yet.
     pub fn note_loss(&mut self) {
         if self.is_forsaken() {
-            let before = self.live.link();
             self.hear();
-            self.tell_link(before);
+            self.tell_link();
         }
     }
 
@@ -372,13 +370,21 @@ impl Device {
         }
     }
 
-    fn tell_link(&self, before: bool) {
-        match (before, self.live.link()) {
+    /// Whether there is something to be seen to that nobody has been woken for.
+    pub fn has_news(&self) -> bool {
+        self.is_forsaken() || self.link_told != self.live.link()
+    }
+
+    /// Tells of a link that has changed without being asked to.
+    fn tell_link(&mut self) {
+        let (before, now) = (std::mem::replace(&mut self.link_told, self.live.link()), self.live.link());
+        let why = match &self.backend {
+            Some(_) => "the device says that its link is down",
+            None => &self.link.reason,
+        };
+        match (before, now) {
             (false, true) => self.live.events.tell(Kind::LinkUp, ""),
-            (true, false) if self.backend.is_some() => {
-                self.live.events.tell(Kind::LinkDown, "the device says that its link is down");
-            }
-            (true, false) => self.live.events.tell(Kind::LinkDown, self.link.reason.clone()),
+            (true, false) => self.live.events.tell(Kind::LinkDown, why),
             _ => {}
         }
     }
@@ -390,7 +396,8 @@ impl Device {
         while self.backend.is_none() && !wait.is_zero() {
             let left = end.saturating_duration_since(std::time::Instant::now());
             let Some(listener) = self.link.listener() else { break };
-            let Some(stream) = listener.accept(left)? else {
+            let came = if left.is_zero() { None } else { listener.accept(left)? };
+            let Some(stream) = came else {
                 let (path, ms) = (self.config.path.display(), self.config.server_wait_ms);
                 let sentence = format!("no back-end came to {path} within {ms} ms: {}", self.link.reason);
                 return Err(Error::new(Errno::ETIMEDOUT, sentence));

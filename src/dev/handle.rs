@@ -84,7 +84,7 @@ impl Handle {
         device.note_loss();
         let result = call(&mut device);
         // Nothing else would tell of a back-end that has merely stopped to answer.
-        if device.is_forsaken() {
+        if device.has_news() {
             self.shared.watch.wake();
         }
         result

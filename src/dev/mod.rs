@@ -101,6 +101,8 @@ pub struct Device {
     inflight: Option<Inflight>,
     extras: Extras,
     live: Arc<Live>,
+    /// How the link was when the application was last told, or changed it.
+    link_told: bool,
     /// The control queue of a device that runs and has one.
     control: Option<ControlQueue>,
     wishes: Wishes,
@@ -172,6 +174,7 @@ impl Device {
             inflight: None,
             extras: Extras::default(),
             live: Arc::new(Live::new()?),
+            link_told: false,
             control: None,
             wishes: Wishes::default(),
             loopback: None,
@@ -339,6 +342,11 @@ impl Device {
         let up = self.running && !self.down && self.carrier && self.backend.as_ref().is_some_and(|b| b.is_alive());
         self.live.set_up(up);
         up
+    }
+
+    /// The link is as the application has made it.
+    fn link_is_known(&mut self) {
+        self.link_told = self.live.link();
     }
 
     /// What can be asked without waiting for this device.

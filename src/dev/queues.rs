@@ -284,6 +284,7 @@ impl Device {
         let result =
             if self.running { self.resume_rings().and_then(|()| self.backend()?.set_carrier(up)) } else { Ok(()) };
         self.note_link();
+        self.link_is_known();
         result
     }
 

@@ -50,6 +50,7 @@ impl Device {
             let _ = self.take_down();
         })?;
         self.started = true;
+        self.link_is_known();
         Ok(())
     }
 
@@ -255,11 +256,10 @@ impl Device {
         if !std::mem::take(&mut self.started) {
             return Ok(());
         }
-        if self.running {
-            return self.take_down();
-        }
-        // Nobody is there to be told.
-        self.abandon()
+        // Of a device that does not run nobody is there to be told.
+        let result = if self.running { self.take_down() } else { self.abandon() };
+        self.link_is_known();
+        result
     }
 
     fn take_down(&mut self) -> Result<()> {

@@ -127,6 +127,30 @@ fn a_device_is_stopped_and_ended_whatever_its_back_end_does_not_answer() {
 }
 
 #[test]
+fn what_a_back_end_has_that_does_not_let_go_comes_back_when_it_does() {
+    let (_, before) = whole_life();
+    let path = place();
+    let peer = Peer::listen(&path, &modern(), at(before, || Deed::Freeze));
+    let mut rig = Rig::make(path, "timeout_ms=100").unwrap().start();
+    assert_eq!(rig.send(20), 20);
+    let _ = rig.info();
+    assert!(rig.event(Kind::LinkDown).text.contains("no answer to GET_STATUS within 100 ms"));
+    // Its socket is still there, and nobody accepts.
+    std::fs::remove_file(&rig.path).unwrap();
+    let back_end = rig.listen("");
+    rig.event(Kind::LinkUp);
+    rig.echo(100);
+    let stats = |rig: &Rig| rig.device(|d| d.port(1).unwrap().stats());
+    assert!(stats(&rig).lost == 0 && rig.pool.available() <= crate::rig::BUFFERS as usize - 64 - 64 - 20);
+    peer.quit();
+    until("all comes back", || stats(&rig).lost == 20);
+    assert_eq!(stats(&rig).tx_resent, 0);
+    rig.echo(100);
+    assert_eq!(back_end.stats().received, 200);
+    rig.close();
+}
+
+#[test]
 fn a_device_that_asks_for_it_is_reset_and_goes_on() {
     for layout in ["packed_vq=0", "packed_vq=1"] {
         let (back_end, mut rig) = rig(layout);
