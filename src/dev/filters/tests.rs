@@ -13,10 +13,12 @@ use super::*;
 use crate::backend::Backend;
 use crate::buf::pool::{Pool, PoolConfig};
 use crate::dev::dial::Candidate;
+use crate::dev::rss::RssLimits;
 use crate::dev::{Config, SourceSetup};
 use crate::device::memory::{Identity, Memory};
 use crate::device::ring::{Areas, Chain, Ring, Setup};
 use crate::mem::map::MemoryMap;
+use crate::net::toeplitz::DEFAULT_KEY;
 use crate::spec::net::{CONTROL_ERR, CONTROL_OK};
 use crate::spec::virtio::Status;
 use crate::sys::eventfd::Bell;
@@ -277,4 +279,21 @@ fn frames_are_spread_as_the_device_can() {
     device.start().unwrap();
     let hash = [&[4, 2, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 40][..], &[0x6d; 40]].concat();
     assert_eq!(taken(&log), [vec![4, 0, 2, 0], hash]);
+}
+
+#[test]
+fn what_is_left_out_of_a_choice_of_hashes_is_the_usual() {
+    let log = Log::default();
+    let mut device = device("path=x,queues=2,in_order=1,hash=1", &log);
+    // Without a choice, all that the device can, so that there are hashes.
+    device.start().unwrap();
+    let even: Vec<u8> = (0..128).flat_map(|n| [n % 2, 0]).collect();
+    let told = |types: u8| [&[4, 1, types, 0, 0, 0, 127, 0, 0, 0][..], &even, &[2, 0, 40], &DEFAULT_KEY].concat();
+    assert_eq!(taken(&log), [vec![4, 0, 2, 0], told(0x3f)]);
+    device.set_rss(Rss { types: 0x6, ..Rss::default() }).unwrap();
+    assert_eq!(taken(&log), [told(0x6)]);
+    let limits = RssLimits { types: 0x3f, key: 40, table: 128 };
+    assert_eq!(device.rss_limits().unwrap(), limits);
+    assert_eq!(device.set_rss(Rss { types: 0x40, ..Rss::default() }).unwrap_err().errno(), Errno::ENOTSUP);
+    assert!(taken(&log).is_empty());
 }
