@@ -74,7 +74,7 @@ impl Calls {
         job: impl FnOnce(&Vhost) -> nix::Result<T> + Send + 'static,
     ) -> Result<T> {
         let Some(jobs) = self.jobs.lock().clone() else {
-            let why = self.dead.lock().clone().unwrap_or_default();
+            let why = self.why_dead().unwrap_or_default();
             return Err(Error::new(Errno::ENOTCONN, format!("{}: {what}: the device was given up: {why}", self.name)));
         };
         let (answer, result) = mpsc::sync_channel(1);
@@ -104,6 +104,11 @@ impl Calls {
     pub(super) fn give_up(&self, why: &str) {
         self.dead.lock().get_or_insert_with(|| why.to_owned());
         self.jobs.lock().take();
+    }
+
+    /// Why it was given up, if it was.
+    pub(super) fn why_dead(&self) -> Option<String> {
+        self.dead.lock().clone()
     }
 
     /// Whether it was not given up.

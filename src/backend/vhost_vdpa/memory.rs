@@ -94,3 +94,27 @@ fn apply(device: &Vhost, goes: &[Entry], comes: &[Entry]) -> nix::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::sys::shm::SharedMemory;
+
+    #[test]
+    fn memory_out_of_the_devices_reach_is_refused_with_both_bounds() {
+        let region = Region::ours(Arc::new(SharedMemory::new("test", 8192, false).unwrap()));
+        let (first, last) = (region.addr(), region.addr() + 8191);
+        let within = |first, last| check(&region, AddressRange { first, last }, "a device");
+        within(first, last).unwrap();
+        within(0, u64::MAX).unwrap();
+        for (first, last) in [(first + 1, u64::MAX), (0, last - 1), (0, 4095)] {
+            let error = within(first, last).unwrap_err();
+            assert!(
+                error.errno() == Errno::ERANGE && error.to_string().contains(&format!("{first:#x} to {last:#x}")),
+                "{error}"
+            );
+        }
+    }
+}

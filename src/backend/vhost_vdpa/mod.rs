@@ -138,8 +138,11 @@ impl VhostVdpa {
 
     /// Makes the device let go of all memory, after asking how far it got with each ring.
     fn halt(&mut self) -> Result<Vec<(u16, u32)>> {
-        if self.has(BackendFeatures::SUSPEND) {
-            self.calls.call("VHOST_VDPA_SUSPEND", Vhost::suspend)?;
+        if self.has(BackendFeatures::SUSPEND)
+            && let Err(e) = self.calls.call("VHOST_VDPA_SUSPEND", Vhost::suspend)
+        {
+            // The reset stops it all the same, but where it stopped is a guess.
+            log::warn!("{e}");
         }
         let mut stopped = Vec::new();
         for &(index, begun) in &self.begun {
@@ -377,8 +380,8 @@ impl Backend for VhostVdpa {
     fn hear(&mut self) -> Vec<Notice> {
         self.watch.listen();
         if !self.is_alive() {
-            let sentence = format!("{}: the device was removed, or it hangs", self.calls.name());
-            return vec![Notice::Gone(Error::new(Errno::ENODEV, sentence))];
+            let why = self.calls.why_dead().unwrap_or_else(|| format!("{}: the device was removed", self.calls.name()));
+            return vec![Notice::Gone(Error::new(Errno::ENODEV, why))];
         }
         // VIRTIO 2.1.2: a device that needs a reset says so by the same interrupt; whoever hears of it looks at the status.
         if self.config_call.take() { vec![Notice::ConfigChanged] } else { Vec::new() }

@@ -20,14 +20,17 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn new(path: &Path) -> Result<Self> {
-        let failed = |e: Errno| Error::sys(e, format!("cannot watch {}", path.display()));
+        let failed = |e: Errno| match e {
+            Errno::ENOENT | Errno::EACCES => super::cannot_open(e, &path.display().to_string()),
+            Errno::EMFILE => Error::sys(
+                e,
+                format!("cannot watch {} (see ulimit -n and sysctl fs.inotify.max_user_instances)", path.display()),
+            ),
+            _ => Error::sys(e, format!("cannot watch {}", path.display())),
+        };
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).map_err(failed)?;
         // A file that is unlinked while it is open lives on; what changes is the number of its links.
-        match inotify.add_watch(path, AddWatchFlags::IN_ATTRIB | AddWatchFlags::IN_DELETE_SELF) {
-            Ok(_) => {}
-            Err(e @ Errno::ENOENT) => return Err(super::cannot_open(e, &path.display().to_string())),
-            Err(e) => return Err(failed(e)),
-        }
+        inotify.add_watch(path, AddWatchFlags::IN_ATTRIB | AddWatchFlags::IN_DELETE_SELF).map_err(failed)?;
         let device = stat(path).map_err(failed)?.st_rdev;
         Ok(Self { inotify, path: path.to_owned(), device, gone: AtomicBool::new(false) })
     }
