@@ -32,5 +32,7 @@ fn every_call_has_a_deadline() {
     if !have_in_path(&testpmd_program()) {
         return skip(TEST, "there is no dpdk-testpmd (Debian: dpdk-dev)");
     }
-    let _ = writeln!(std::io::stderr().lock(), "hang, client: {}", hang(false, false));
+    for (side, server) in [("client", false), ("server", true)] {
+        let _ = writeln!(std::io::stderr().lock(), "hang, {side}: {}", hang(server, server));
+    }
 }

@@ -31,7 +31,7 @@
 #define MAX_KILLS 10000
 #define POOL 8192u
 #define UP_WITHIN 30.0   /* Seconds until a back-end that was started serves us. */
-#define DOWN_WITHIN 5.0  /* Seconds until the death of one is noticed. */
+#define DOWN_WITHIN 15.0 /* Seconds until the death of one is noticed. */
 #define BACK_WITHIN 10.0 /* Seconds until a frame that must come has come. */
 #define SETTLED 3        /* Connections after which descriptors and mappings are as many as ever. */
 
@@ -477,7 +477,7 @@ static bool parse(struct bench *b, int argc, char **argv)
     static const struct option options[] = {
         { "devargs", required_argument, NULL, 'd' }, { "kills", required_argument, NULL, 'k' },
         { "held", required_argument, NULL, 'h' },    { "log", required_argument, NULL, 'l' },
-        { "verbose", no_argument, NULL, 'v' },       { NULL, 0, NULL, 0 },
+        { NULL, 0, NULL, 0 },
     };
     int c;
 

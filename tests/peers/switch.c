@@ -50,7 +50,7 @@ struct bench {
     uint32_t probed[MAX_DEVICES];      /* ... and the devices that have seen the last of it. */
     struct flow *flows[2];             /* From the first to the second, and back. */
     unsigned window;
-    uint64_t frames, floods, downs, sent_while_down;
+    uint64_t frames, floods, downs;
     bool hold;
 };
 
