@@ -85,7 +85,6 @@ pub struct VhostKernel {
     /// What vhost-net itself offers: no other bit is told to it.
     vhost: Features,
     offered: Features,
-    features: Features,
     busyloop_us: u32,
     /// How the interface was when we last looked.
     state: State,
@@ -191,8 +190,9 @@ fn joined(map: &MemoryMap) -> Vec<MemoryRegion> {
 impl Unit {
     /// Whether no ring is on the tap, or can be taken off now.
     fn is_quiet(&self) -> bool {
-        let mut on = (0..).zip(self.on).filter(|(_, on)| *on);
-        on.all(|(side, _)| self.vhost.set_net_backend(side, None).is_ok())
+        let on = (0..).zip(self.on).filter(|(_, on)| *on);
+        // Each is tried, also when one has failed.
+        on.filter(|(side, _)| self.vhost.set_net_backend(*side, None).is_err()).count() == 0
     }
 
     /// Connects a ring to the tap or takes it off. The kernel refuses to take off what it has never been told the memory of.
@@ -256,7 +256,6 @@ impl Backend for VhostKernel {
             let told = unit.vhost.set_features((features & self.vhost).bits() as u64);
             told.map_err(|e| failed(e, "VHOST_SET_FEATURES"))?;
         }
-        self.features = features;
         Ok(())
     }
 

@@ -33,9 +33,6 @@ pub fn open(options: &Options) -> Result<VhostKernel> {
     if let Some(first) = queues.first() {
         offered |= offload::probe(first).map_err(|e| named(e, "TUNSETOFFLOAD"))?;
         first.set_send_room_unlimited().map_err(|e| named(e, "TUNSETSNDBUF"))?;
-        if options.persist {
-            first.set_persist(true).map_err(|e| named(e, "TUNSETPERSIST"))?;
-        }
     }
     let interface = NetDev::named(&name).map_err(|e| named(e, "looking at the interface"))?;
     let state = interface.state().map_err(|e| named(e, "looking at the interface"))?;
@@ -43,10 +40,8 @@ pub fn open(options: &Options) -> Result<VhostKernel> {
     let vhost = units.iter().map(|unit| unit.vhost.features()).try_fold(u64::MAX, |all, f| f.map(|f| all & f));
     let vhost = vhost.map_err(|e| named(e, "VHOST_GET_FEATURES"))?;
     let vhost = Features::from_bits_retain(vhost.into()) - NEVER;
-    let (path, busyloop_us) = (options.path.clone(), options.busyloop_us);
-    let (offered, features) = (offered | vhost, Features::empty());
-    let mut made =
-        VhostKernel { units, interface, path, name, vhost, offered, features, busyloop_us, state, gone: None };
+    let (path, busyloop_us, offered) = (options.path.clone(), options.busyloop_us, offered | vhost);
+    let mut made = VhostKernel { units, interface, path, name, vhost, offered, busyloop_us, state, gone: None };
     if let Some(mac) = options.mac.filter(|mac| *mac != state.mac) {
         made.set_mac(mac)?;
     }
@@ -54,6 +49,11 @@ pub fn open(options: &Options) -> Result<VhostKernel> {
         made.set_mtu(mtu)?;
     }
     made.set_carrier(false)?;
+    // Last: what failed leaves nothing behind.
+    if options.persist {
+        let kept = made.tap()?.set_persist(true);
+        kept.map_err(|e| Error::sys(e, format!("{}: TUNSETPERSIST failed", made.name)))?;
+    }
     Ok(made)
 }
 

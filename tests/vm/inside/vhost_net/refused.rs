@@ -76,5 +76,6 @@ fn a_user_without_privileges_is_told_which_he_needs() {
     sh("ip tuntap add dev mine mode tap user 1000");
     unprivileged(|| drop(Device::new(config(&format!("{NET},iface=mine"))).expect("an interface of his own")));
     says(",iface=mine,mac=02:00:00:00:00:01", &["MAC address of mine", "without CAP_NET_ADMIN", "leave mac away"]);
+    says(",iface=mine,mac=02:00:00:00:00:01,persist=1", &["without CAP_NET_ADMIN"]);
     sh("ip link del mine; chmod 600 /dev/vhost-net /dev/net/tun");
 }
