@@ -146,9 +146,11 @@ fn the_link_goes_down_with_the_back_end() {
     }
 }
 
-/// One frame at a time, to and fro between sleepers in two processes: not one wake-up is lost.
+/// One frame at a time, to and fro between sleepers in two processes: not one wake-up is lost. `VUSER_WAKEUPS` is the number
+/// of frames of all cases together.
 #[test]
 fn no_wake_up_is_lost() {
+    let all: u64 = std::env::var("VUSER_WAKEUPS").map_or(1_000_000, |n| n.parse().expect("a number"));
     let Some(mut port) = Port::beside("no_wake_up_is_lost", PLAIN) else { return };
     let _testpmd = vhost_testpmd(&port, 2);
     port.pools();
@@ -159,7 +161,8 @@ fn no_wake_up_is_lost() {
         for queue in 0..2 {
             port.tell(&format!("watch port={device} queue={queue}"));
         }
-        let frames = format!("exchange port={device} queues=2 frames=10000 burst=1 window=1 sizes=64,512 sleep=1");
+        let frames = all / 8;
+        let frames = format!("exchange port={device} queues=2 frames={frames} burst=1 window=1 sizes=64,512 sleep=1");
         let answer = port.tell(&frames);
         let (slept, over) = (answer.number("sleeps"), answer.number("overslept"));
         port.check(slept > 0 && over == 0, &format!("{}: {over} of {slept} sleeps were too long", way.name));
