@@ -195,8 +195,11 @@ pub unsafe extern "C" fn vuser_dev_set_offloads(dev: *mut vuser_dev, offloads: u
     unsafe { with("vuser_dev_set_offloads", dev, |d| d.set_offloads(self::offloads(offloads)?).map(|()| 0)) }
 }
 
-/// Chooses how many queue pairs are used from the next start on: 1 to the number that the device was made with, which
-/// is what a device begins with. The device hears nothing of the others. -EBUSY: the device is started.
+/// Chooses how many queue pairs are used: 1 to the number that the device was made with, which is what a device begins
+/// with. Of a stopped device from the next start on; the back-end hears nothing of the others. Of a started device at once, up
+/// to the number that it was started with: the queues of pairs that are not used any more are stopped as by
+/// vuser_tx_queue_stop and vuser_rx_queue_stop, those of pairs that are used again are started. -EBUSY: the device was
+/// started with fewer; -ENOTSUP: the back-end's rings can't be disabled.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_dev_set_queue_pairs(dev: *mut vuser_dev, pairs: u16) -> c_int {
     // SAFETY: by the conventions.

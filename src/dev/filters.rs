@@ -205,15 +205,21 @@ impl Device {
         backend.enable_ring(index, true)
     }
 
+    /// Tells a device that has a control queue how many pairs are used.
+    pub(super) fn tell_pairs(&mut self, pairs: u16) -> Result<()> {
+        if self.control.is_none() || !self.has(Features::MQ) {
+            return Ok(());
+        }
+        self.command(Control::MQ_VQ_PAIRS_SET, &pairs.to_le_bytes())
+    }
+
     /// Tells a device that has just come up what is wished for. What it refuses, it goes on without.
     pub(super) fn tell_wishes(&mut self) -> Result<()> {
         if self.control.is_none() {
             return Ok(());
         }
-        if self.has(Features::MQ) {
-            // VIRTIO 5.1.6.5.5: until then there is one pair.
-            self.command(Control::MQ_VQ_PAIRS_SET, &self.pairs.to_le_bytes())?;
-        }
+        // VIRTIO 5.1.6.5.5: until then there is one pair.
+        self.tell_pairs(self.active)?;
         let Wishes { mac, promiscuous, all_multicast, .. } = self.wishes;
         let (mac, own) = ((mac || self.config.mac.is_some()).then_some(self.mac), self.wishes.vlans.clone());
         let mut all: Vec<(Features, Control, Vec<u8>)> = Vec::new();

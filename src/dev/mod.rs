@@ -78,6 +78,8 @@ pub struct Device {
     max_pairs: u16,
     /// Pairs that are used, of those that it was made with.
     pairs: u16,
+    /// Of these, the pairs whose queues run: fewer when the number was changed since the start.
+    active: u16,
     /// By ring index: receive 2 × pair, transmit 2 × pair + 1.
     queues: Vec<Option<Queue>>,
     /// It was told to be down.
@@ -163,6 +165,7 @@ impl Device {
             mac: config.mac.unwrap_or_else(random_mac),
             max_pairs: config.queues,
             pairs: config.queues,
+            active: config.queues,
             down: false,
             carrier: true,
             memory: MemoryMap::default(),
@@ -310,7 +313,7 @@ impl Device {
             link_up: self.look_at_link(),
             offloads: self.offloads(),
             offload_capa: negotiate::possible(self.features, self.offered),
-            pairs: self.pairs,
+            pairs: self.active,
             attached: self.backend.is_some(),
             reconnects: self.live.reconnects.load(Ordering::Relaxed),
             refused: self.live.refused.load(Ordering::Relaxed),

@@ -176,18 +176,44 @@ impl Device {
         Ok(())
     }
 
-    /// Chooses how many of the pairs that the device was made with are used from the next start on.
+    /// Chooses how many of the pairs that the device was made with are used: from the next start on, or, of a device that is
+    /// started, at once, as far as they were used when it was started.
     pub fn set_queue_pairs(&mut self, pairs: u16) -> Result<()> {
-        self.must_be_stopped("queue pairs can be chosen")?;
         if pairs == 0 || pairs > self.config.queues {
             let most = self.config.queues;
             return Err(Error::invalid(format!(
                 "{pairs} queue pairs: the device was made with {most}, use 1 to {most}"
             )));
         }
-        self.pairs = pairs;
+        if self.started {
+            return self.change_pairs(pairs);
+        }
+        (self.pairs, self.active) = (pairs, pairs);
         self.note_memory();
         Ok(())
+    }
+
+    /// Starts or stops the queues of the pairs that make the difference. What the device sends to is taken off first, and
+    /// told of last.
+    fn change_pairs(&mut self, pairs: u16) -> Result<()> {
+        let (before, most) = (self.active, self.pairs);
+        if pairs > most {
+            let message = format!("{pairs} queue pairs: the device was started with {most}; for more, stop it first");
+            return Err(Error::new(Errno::EBUSY, message));
+        }
+        let more = pairs > before;
+        if !more {
+            self.tell_pairs(pairs)?;
+        }
+        let (range, sides) =
+            if more { (before..pairs, [Side::Rx, Side::Tx]) } else { (pairs..before, [Side::Tx, Side::Rx]) };
+        for (pair, side) in range.flat_map(|pair| sides.map(|side| (pair, side))) {
+            if self.port(side.index(pair) as u32).is_some() {
+                self.run_queue(side, pair, more)?;
+            }
+        }
+        self.active = pairs;
+        if more { self.tell_pairs(pairs) } else { Ok(()) }
     }
 
     /// Rings of the pairs that are used.

@@ -258,6 +258,7 @@ impl Device {
         }
         // Of a device that does not run nobody is there to be told.
         let result = if self.running { self.take_down() } else { self.abandon() };
+        self.active = self.pairs;
         self.link_is_known();
         result
     }

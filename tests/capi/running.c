@@ -114,7 +114,7 @@ static void as_many_pairs_are_used_as_are_chosen(void)
 {
 	struct vuser_pool *pool = make_pool(RIG_BUFFERS);
 	struct vuser_dev *dev = make_dev("path=loopback,queues=3,queue_size=64");
-	uint16_t pairs, pair;
+	uint16_t pairs, pair, fewer;
 
 	REFUSED(EINVAL, "1 to 3", vuser_dev_set_queue_pairs(dev, 0));
 	REFUSED(EINVAL, "1 to 3", vuser_dev_set_queue_pairs(dev, 4));
@@ -129,7 +129,8 @@ static void as_many_pairs_are_used_as_are_chosen(void)
 
 		CHECK(vuser_dev_set_queue_pairs(dev, used) == 0 && info_of(dev).queue_pairs_used == used);
 		CHECK(vuser_dev_start(dev) == 0);
-		REFUSED(EBUSY, "stop it first", vuser_dev_set_queue_pairs(dev, 1));
+		if (used < 3)
+			REFUSED(EBUSY, "stop it first", vuser_dev_set_queue_pairs(dev, used + 1));
 		for (pair = 0; pair < 3; pair++) {
 			struct rig rig = { pool, dev, vuser_rx_queue(dev, pair), vuser_tx_queue(dev, pair) };
 
@@ -139,6 +140,23 @@ static void as_many_pairs_are_used_as_are_chosen(void)
 				REFUSED(ENETDOWN, "not started", vuser_queue_status(rig.rx));
 				REFUSED(EINVAL, "not among", vuser_rx_queue_stop(dev, pair));
 			}
+		}
+		/* Fewer and fewer while it runs, and all again. */
+		for (fewer = used; fewer <= used; fewer = fewer > 1 ? fewer - 1 : 99) {
+			CHECK(vuser_dev_set_queue_pairs(dev, fewer) == 0 && info_of(dev).queue_pairs_used == fewer);
+			for (pair = 0; pair < used; pair++) {
+				struct rig rig = { pool, dev, vuser_rx_queue(dev, pair), vuser_tx_queue(dev, pair) };
+
+				CHECK(vuser_queue_status(rig.tx) == (pair < fewer ? 0 : -ENETDOWN));
+				if (pair < fewer)
+					echo_one(&rig, pair);
+			}
+		}
+		CHECK(vuser_dev_set_queue_pairs(dev, used) == 0 && info_of(dev).queue_pairs_used == used);
+		for (pair = 0; pair < used; pair++) {
+			struct rig rig = { pool, dev, vuser_rx_queue(dev, pair), vuser_tx_queue(dev, pair) };
+
+			echo_one(&rig, pair);
 		}
 		CHECK(vuser_dev_stop(dev) == 0 && vuser_pool_available(pool) == RIG_BUFFERS);
 	}
