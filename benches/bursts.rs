@@ -121,7 +121,7 @@ fn sender(simd: Simd, features: Features, size: u16) -> (Bench, Box<dyn Tx>) {
     map.add(Region::ours(bench.pool.memory().clone())).unwrap();
     let source = Source::Pool(Cache::new(bench.pool.clone()));
     let (map, kick) = (Arc::new(MapCell::new(&map)), Arc::new(Kick::new().unwrap()));
-    let parts = TxParts { source, features, extras, map, board: Arc::default(), kick, sort: false };
+    let parts = TxParts { source, features, extras, map, board: Arc::default(), kick, sort: false, shift: 0 };
     // SAFETY: the memory is kept in the bench.
     let tx = unsafe { path::tx(place, parts) };
     (bench, tx)

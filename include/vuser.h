@@ -274,8 +274,11 @@ struct vuser_config {
     uint32_t busyloop_us;
     // MTU to be used, 68 or more; see vuser_dev_set_mtu. Default 0: the device's.
     uint16_t mtu;
+    // With vhost-user: device addresses (the "guest addresses" of the protocol) begin near zero in place of being those of
+    // the program, for back-ends with few address bits and for small logs. Bursts are slower then. Default 0.
+    uint8_t compact;
     // Zero.
-    uint16_t reserved3;
+    uint8_t reserved3;
 };
 
 // What is known of a device.
@@ -572,7 +575,7 @@ int vuser_config_init(struct vuser_config *config,
 //
 // DPDK's names: path, mac, cq, queues, queue_size, iface, server, mrg_rxbuf, in_order, packed_vq, vectorized, speed.
 // Beyond them: event_idx, indirect, huge, stats, timeout_ms, mode, simd, server_wait_ms, socket_mode, reconnect,
-// reconnect_ms, resend, events, persist, busyloop_us, mtu, and the offloads csum, tso, uso, rx_csum, lro, rx_uso, vlan_strip,
+// reconnect_ms, resend, events, persist, busyloop_us, mtu, compact, and the offloads csum, tso, uso, rx_csum, lro, rx_uso, vlan_strip,
 // hash. Nothing is changed unless all is right. -EINVAL names what is not.
 int vuser_config_parse(struct vuser_config *config,
                        const char *devargs);

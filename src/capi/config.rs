@@ -114,8 +114,11 @@ pub struct vuser_config {
     pub busyloop_us: u32,
     /// MTU to be used, 68 or more; see vuser_dev_set_mtu. Default 0: the device's.
     pub mtu: u16,
+    /// With vhost-user: device addresses (the "guest addresses" of the protocol) begin near zero in place of being those of
+    /// the program, for back-ends with few address bits and for small logs. Bursts are slower then. Default 0.
+    pub compact: u8,
     /// Zero.
-    pub reserved3: u16,
+    pub reserved3: u8,
 }
 
 // SAFETY: integers and arrays of them, `size` first.
@@ -190,6 +193,7 @@ impl vuser_config {
             socket_mode: config.socket_mode.unwrap_or(0),
             busyloop_us: config.busyloop_us,
             mtu: config.mtu,
+            compact: config.compact.into(),
             reserved3: 0,
         })
     }
@@ -235,6 +239,7 @@ impl vuser_config {
             reconnect_ms: self.reconnect_ms,
             resend: switch(self.resend, "resend")?,
             mtu: self.mtu,
+            compact: switch(self.compact, "compact")?,
             events: if switch(self.events_manual, "events_manual")? { EventMode::Manual } else { EventMode::Thread },
             persist: switch(self.persist, "persist")?,
             busyloop_us: self.busyloop_us,
@@ -277,7 +282,7 @@ pub unsafe extern "C" fn vuser_config_init(config: *mut vuser_config, size: usiz
 ///
 /// DPDK's names: path, mac, cq, queues, queue_size, iface, server, mrg_rxbuf, in_order, packed_vq, vectorized, speed.
 /// Beyond them: event_idx, indirect, huge, stats, timeout_ms, mode, simd, server_wait_ms, socket_mode, reconnect,
-/// reconnect_ms, resend, events, persist, busyloop_us, mtu, and the offloads csum, tso, uso, rx_csum, lro, rx_uso, vlan_strip,
+/// reconnect_ms, resend, events, persist, busyloop_us, mtu, compact, and the offloads csum, tso, uso, rx_csum, lro, rx_uso, vlan_strip,
 /// hash. Nothing is changed unless all is right. -EINVAL names what is not.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_config_parse(config: *mut vuser_config, devargs: *const c_char) -> c_int {

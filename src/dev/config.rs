@@ -181,6 +181,8 @@ pub struct Config {
     pub resend: bool,
     /// MTU to be used; 0: the device's.
     pub mtu: u16,
+    /// With vhost-user: device addresses begin near zero.
+    pub compact: bool,
     /// Who looks after events.
     pub events: EventMode,
     /// With vhost-net: the tap stays when we go.
@@ -219,6 +221,7 @@ impl Default for Config {
             reconnect_ms: 1000,
             resend: true,
             mtu: 0,
+            compact: false,
             events: EventMode::Thread,
             persist: false,
             busyloop_us: 0,
@@ -229,7 +232,7 @@ impl Default for Config {
 type Set = fn(&mut Config, &Given<'_>) -> Result<()>;
 
 /// Every option that there is: the parser, and the list in its complaint, are this table.
-const OPTIONS: [(&str, Set); 36] = [
+const OPTIONS: [(&str, Set); 37] = [
     ("path", |c, g| g.path(&mut c.path)),
     ("mac", |c, g| g.mac(&mut c.mac)),
     ("cq", |c, g| g.switch(&mut c.cq)),
@@ -262,6 +265,7 @@ const OPTIONS: [(&str, Set); 36] = [
     ("server_wait_ms", |c, g| g.number(&mut c.server_wait_ms, 0..=MAX_TIMEOUT_MS, "milliseconds")),
     ("socket_mode", |c, g| g.permissions(&mut c.socket_mode)),
     ("mtu", |c, g| g.number(&mut c.mtu, MIN_MTU..=u16::MAX, "bytes")),
+    ("compact", |c, g| g.switch(&mut c.compact)),
     ("reconnect", |c, g| g.switch(&mut c.reconnect)),
     ("reconnect_ms", |c, g| g.number(&mut c.reconnect_ms, MIN_PAUSE_MS..=MAX_TIMEOUT_MS, "milliseconds")),
     ("resend", |c, g| g.switch(&mut c.resend)),
@@ -382,6 +386,11 @@ impl Config {
             if self.persist || self.busyloop_us != 0 {
                 return Err(Error::invalid(format!("persist and busyloop_us: {only}, path={path} has none")));
             }
+        }
+        if self.compact && matches!(self.way(), Way::VhostKernel | Way::VhostVdpa) {
+            return Err(Error::invalid(format!(
+                "compact=1: only vhost-user has compact addresses, path={path} has none"
+            )));
         }
         if self.mode.is_some() && !self.is_loopback() {
             return Err(Error::invalid(format!("mode: only path={LOOPBACK} has modes, path={path} has none")));
@@ -569,7 +578,7 @@ mod tests {
     #[test]
     fn every_option_reaches_its_field() {
         let base = Config { path: "p".into(), ..Config::default() };
-        let rows: [(&str, Config); 41] = [
+        let rows: [(&str, Config); 42] = [
             ("", base.clone()),
             ("path=/tmp/x=y", Config { path: "/tmp/x=y".into(), ..base.clone() }),
             ("path=/dev/shm/s", Config { path: "/dev/shm/s".into(), ..base.clone() }),
@@ -615,6 +624,7 @@ mod tests {
             ("server=1,socket_mode=0660", Config { server: true, socket_mode: Some(0o660), ..base.clone() }),
             ("server_wait_ms=0", base.clone()),
             ("mtu=9000", Config { mtu: 9000, ..base.clone() }),
+            ("compact=1", Config { compact: true, ..base.clone() }),
             ("reconnect=0", Config { reconnect: false, ..base.clone() }),
             ("reconnect_ms=50", Config { reconnect_ms: 50, ..base.clone() }),
             ("resend=0", Config { resend: false, ..base.clone() }),

@@ -125,7 +125,8 @@ impl Device {
         let log = self.extras.log.as_ref();
         let log =
             log.ok_or_else(|| Error::new(Errno::ENODATA, "the device keeps no log; call vuser_dirty_log_start"))?;
-        log.take(addr, len, bits)
+        // The log has a bit for each page of device addresses; the shift is whole pages.
+        log.take(addr.wrapping_sub(self.shift), len, bits)
     }
 
     /// The device notes nothing any more.

@@ -101,6 +101,8 @@ pub struct Device {
     rings_for: Features,
     /// What the back-end has noted of its work on the rings, if it does that.
     inflight: Option<Inflight>,
+    /// Device addresses are ours less this, as long as the rings are the same.
+    shift: u64,
     extras: Extras,
     live: Arc<Live>,
     /// How the link was when the application was last told, or changed it.
@@ -175,6 +177,7 @@ impl Device {
             rings_of: 0,
             rings_for: Features::empty(),
             inflight: None,
+            shift: 0,
             extras: Extras::default(),
             live: Arc::new(Live::new()?),
             link_told: false,

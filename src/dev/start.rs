@@ -171,7 +171,10 @@ impl Device {
         }
         let rings = Arc::new(RingMemory::new(self.features, &sizes, self.config.huge)?);
         (self.rings, self.rings_of, self.rings_for) = (Some(rings.clone()), self.link.number, self.features);
-        self.live.renew_map(&self.planned_memory()?);
+        let mut map = self.planned_memory()?;
+        self.live.renew_map(&map);
+        map.add(rings.region())?;
+        self.shift = if self.config.compact { map.lowest() } else { 0 };
         self.make_engines(&rings)?;
         self.tell_all_memory(&rings)
     }
@@ -179,6 +182,7 @@ impl Device {
     /// Tells the device of all memory, these rings among it.
     fn tell_all_memory(&mut self, rings: &RingMemory) -> Result<()> {
         let mut map = self.planned_memory()?;
+        map.set_shift(self.shift)?;
         map.add(rings.region())?;
         self.make_control()?;
         if let Some(control) = &self.control {
@@ -225,13 +229,15 @@ impl Device {
                 if index % 2 == 0 {
                     let vlan_strip = self.config.offloads.contains(Offloads::VLAN_STRIP);
                     let gate = if self.features.contains(Features::RING_PACKED) { GATE } else { 0 };
-                    let options = RxOptions { port: self.config.port, vlan_strip, sort: self.config.stats, gate };
+                    let (port, sort, shift) = (self.config.port, self.config.stats, self.shift);
+                    let options = RxOptions { port, vlan_strip, sort, gate, shift };
                     let mut rx = path::rx(place, source, features, options, board, kick);
                     rx.set_hasher(hasher.clone());
                     Engine::Rx(rx)
                 } else {
                     let (extras, map) = (rings.extras(index), self.live.map());
-                    let parts = TxParts { source, features, extras, map, board, kick, sort: self.config.stats };
+                    let (sort, shift) = (self.config.stats, self.shift);
+                    let parts = TxParts { source, features, extras, map, board, kick, sort, shift };
                     Engine::Tx(path::tx(place, parts))
                 }
             };

@@ -8,7 +8,7 @@ use nix::sys::stat::fstat;
 
 use super::reach::Reach;
 use crate::error::{Error, Result};
-use crate::sys::shm::SharedMemory;
+use crate::sys::shm::{HUGE_PAGE, SharedMemory};
 
 /// What a region is made of; holding it keeps the memory and its descriptor alive.
 #[derive(Clone, Debug)]
@@ -114,6 +114,8 @@ impl AsFd for Region {
 pub struct MemoryMap {
     pieces: Vec<Region>,
     regions: Vec<Region>,
+    /// Device addresses are ours less this, which is not above any piece.
+    shift: u64,
 }
 
 impl MemoryMap {
@@ -128,6 +130,14 @@ impl MemoryMap {
 
     /// Adds a piece, as a region of its own, where there is nothing yet.
     pub fn insert(&mut self, piece: Region) -> Result<()> {
+        if piece.addr < self.shift {
+            let message = format!(
+                "memory at {:#x} is below what device addresses begin with, {:#x}, as compact=1 has them: register it \
+                 before the device is started",
+                piece.addr, self.shift
+            );
+            return Err(Error::invalid(message));
+        }
         let at = self.pieces.partition_point(|p| p.addr < piece.addr);
         let neighbours = self.pieces.iter().skip(at.saturating_sub(1)).take(2);
         if let Some(other) = neighbours.into_iter().find(|p| p.overlaps(&piece)) {
@@ -141,6 +151,23 @@ impl MemoryMap {
             list.insert(list.partition_point(|p| p.addr < piece.addr), piece.clone());
         }
         Ok(())
+    }
+
+    /// Where compact device addresses can begin: at the first piece, or a little below it.
+    pub fn lowest(&self) -> u64 {
+        self.pieces.first().map_or(0, |piece| piece.addr & !(HUGE_PAGE as u64 - 1))
+    }
+
+    /// From now on device addresses are ours less this.
+    pub fn set_shift(&mut self, shift: u64) -> Result<()> {
+        let pieces = std::mem::take(&mut self.pieces);
+        (self.regions, self.shift) = (Vec::new(), shift);
+        pieces.into_iter().try_for_each(|piece| self.insert(piece))
+    }
+
+    /// What is to be taken from an address of ours for the device's.
+    pub fn shift(&self) -> u64 {
+        self.shift
     }
 
     /// Takes the piece that begins at `addr` away. What is left of its region stays: as it was, or split.
@@ -287,6 +314,19 @@ mod tests {
         split.remove(AT + 4096).unwrap();
         assert!(!split.is_near(&map));
         assert_eq!(more(4).insert(pages(&file, [2]).remove(0)).unwrap_err().errno(), Errno::EEXIST);
+    }
+
+    #[test]
+    fn device_addresses_begin_with_the_lowest_piece_there_is_then() {
+        let file = SharedMemory::new("test", 8 * 4096, false).unwrap();
+        let mut map = MemoryMap::default();
+        pages(&file, [3, 4]).into_iter().for_each(|p| map.add(p).unwrap());
+        assert_eq!((map.shift(), map.lowest()), (0, 0));
+        map.set_shift(AT + 3 * 4096).unwrap();
+        let error = map.insert(pages(&file, [0]).remove(0)).unwrap_err();
+        assert!(error.to_string().contains("compact=1") && map.regions().len() == 2, "{error}");
+        map.insert(pages(&file, [5]).remove(0)).unwrap();
+        assert!(map.clone().set_shift(AT + 4 * 4096).is_err());
     }
 
     #[test]

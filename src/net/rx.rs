@@ -43,6 +43,8 @@ pub struct RxOptions {
     pub sort: bool,
     /// Ticks to stay off the ring after a burst that was not full.
     pub gate: u16,
+    /// Device addresses are ours less this.
+    pub shift: u64,
 }
 
 /// A frame of several buffers of which some are still to come, from this burst or a later one.
@@ -69,6 +71,8 @@ pub struct RxQueue<R> {
     steps: bool,
     /// The same, and that they can be: it is known where buffers begin.
     by_steps: bool,
+    /// Buffers are not offered in steps: two descriptors each, addresses that are not ours, or nobody knows where they begin.
+    one_by_one: bool,
     look: Option<[[u64; 2]; 2]>,
     options: RxOptions,
     /// Computes hashes, where that is wanted and no device does it.
@@ -149,7 +153,8 @@ impl<R: Ring> RxQueue<R> {
             rest: rearm(room.offset, options.port),
             room,
             steps,
-            by_steps: steps && source.linear().is_some(),
+            one_by_one: framing.own_descriptor || options.shift != 0 || room.linear.is_none(),
+            by_steps: steps && room.linear.is_some(),
             look: (framing.mergeable || features.contains(Features::GUEST_CSUM))
                 .then(|| header::ordinary(framing.mergeable)),
             options,
@@ -368,15 +373,14 @@ impl<R: Ring> RxQueue<R> {
         let stock = self.source.stock(usize::from(self.bulk));
         let mut n = 0;
         while let Some(rest @ [first, ..]) = stock.get(n..) {
-            let one_by_one = self.framing.own_descriptor || self.room.linear.is_none();
             let mut from = Refill { lanes: self.ring.lanes(), room: self.room, stock: rest };
-            let offered = match one_by_one {
+            let offered = match self.one_by_one {
                 true => 0,
                 false => self.ring.offer_steps(rest.len(), DESC_F_WRITE, &mut from),
             };
             if offered > 0 {
                 n += offered;
-            } else if Self::offer_one(&mut self.ring, self.framing, self.room, *first) {
+            } else if Self::offer_one(&mut self.ring, self.framing, self.room, self.options.shift, *first) {
                 n += 1;
             } else {
                 break;
@@ -386,8 +390,8 @@ impl<R: Ring> RxQueue<R> {
         n
     }
 
-    fn offer_one(ring: &mut R, framing: Framing, room: Room, m: MbufRef) -> bool {
-        let (addr, hdr_len) = (room.begin(m), u32::from(room.hdr_len));
+    fn offer_one(ring: &mut R, framing: Framing, room: Room, shift: u64, m: MbufRef) -> bool {
+        let (addr, hdr_len) = (room.begin(m).wrapping_sub(shift), u32::from(room.hdr_len));
         let segment = |addr, len| Segment { addr, len, flags: DESC_F_WRITE };
         if framing.own_descriptor {
             let chain = [segment(addr, hdr_len), segment(addr + u64::from(hdr_len), room.len - hdr_len)];
@@ -450,7 +454,7 @@ impl<R: Ring> RxQueue<R> {
         self.backlog = frames;
         self.by_steps = self.can_step() && self.backlog.is_empty();
         for m in buffers {
-            if !Self::offer_one(&mut self.ring, self.framing, self.room, m) {
+            if !Self::offer_one(&mut self.ring, self.framing, self.room, self.options.shift, m) {
                 self.source.put(&[m]);
             }
         }

@@ -66,7 +66,11 @@ impl<R: Ring> TxQueue<R> {
         }
         let (len, plain, lent) = (m.pkt_len(), self.is_plain(m), self.ring.ledger().lent());
         let extra = self.extras.of(self.ring.ledger().next_id());
-        match self.chain(m, extra).and_then(|chain| self.offer(&chain, extra, m, plain)) {
+        let mut chain = self.chain(m, extra);
+        if let Ok(chain) = &mut chain {
+            self.to_device(chain);
+        }
+        match chain.and_then(|chain| self.offer(&chain, extra, m, plain)) {
             Ok(Sent::Full) => return Sent::Full,
             Ok(Sent::Gone) => {
                 let slots = usize::from(self.ring.ledger().lent() - lent);
@@ -119,6 +123,13 @@ impl<R: Ring> TxQueue<R> {
         }
         chain.try_extend_from_slice(&data).map_err(|_| Refusal::Segments)?;
         Ok(chain)
+    }
+
+    /// Addresses of ours become the device's.
+    fn to_device(&self, chain: &mut Chain) {
+        if self.shift != 0 {
+            chain.iter_mut().for_each(|segment| segment.addr = segment.addr.wrapping_sub(self.shift));
+        }
     }
 
     /// The data of the packet, each segment inside memory that the device was told of.
@@ -197,7 +208,7 @@ impl<R: Ring> TxQueue<R> {
                 poke(table.wrapping_add(16 * k + 8), u64::from(segment.len) | link);
             }
         }
-        Segment { addr: table as u64, len: 16 * chain.len() as u32, flags: DESC_F_INDIRECT }
+        Segment { addr: (table as u64).wrapping_sub(self.shift), len: 16 * chain.len() as u32, flags: DESC_F_INDIRECT }
     }
 }
 

@@ -92,6 +92,8 @@ pub struct TxQueue<R> {
     steps: bool,
     pub(super) sort: bool,
     kick: Arc<Kick>,
+    /// Device addresses are ours less this.
+    pub(super) shift: u64,
 }
 
 /// What a transmit queue is made of.
@@ -110,6 +112,8 @@ pub struct TxParts {
     pub kick: Arc<Kick>,
     /// Keep the opt-in counters.
     pub sort: bool,
+    /// Device addresses are ours less this.
+    pub shift: u64,
 }
 
 impl<R: Ring> TxQueue<R> {
@@ -132,9 +136,10 @@ impl<R: Ring> TxQueue<R> {
             map: parts.map,
             board: parts.board,
             push: !framing.own_descriptor,
-            steps: !framing.own_descriptor && usize::from(framing.hdr_len) == HDR_LEN,
+            steps: parts.shift == 0 && !framing.own_descriptor && usize::from(framing.hdr_len) == HDR_LEN,
             sort: parts.sort,
             kick: parts.kick,
+            shift: parts.shift,
         }
     }
 

@@ -255,7 +255,7 @@ fn a_hash_is_reported_when_it_is_one() {
 #[test]
 fn vlan_tags_are_taken_out_on_every_path() {
     for (simd, features) in kinds() {
-        let options = RxOptions { vlan_strip: true, port: 7, sort: false, gate: 0 };
+        let options = RxOptions { vlan_strip: true, port: 7, sort: false, gate: 0, shift: 0 };
         let mut rig = Plan { options, ..Plan::new(simd, features) }.build();
         rig.rx.refill();
         let data = frame(7, 80);

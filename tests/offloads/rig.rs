@@ -92,7 +92,7 @@ pub struct Plan {
 
 impl Plan {
     pub fn new(simd: Simd, features: Features) -> Self {
-        let options = RxOptions { port: 7, vlan_strip: false, sort: true, gate: 0 };
+        let options = RxOptions { port: 7, vlan_strip: false, sort: true, gate: 0, shift: 0 };
         Self { simd, features, size: 128, buffers: 600, data_size: 2048 + HEADROOM, options }
     }
 
@@ -114,7 +114,7 @@ impl Plan {
         let (rx, tx) = unsafe {
             let extras = Extras::new(tx_side.shared.addr().add(tx_side.layout.bytes));
             let (map, board, kick) = (Arc::new(MapCell::new(&map)), tx_board.clone(), bell());
-            let parts = TxParts { source: source(), features, extras, map, board, kick, sort: options.sort };
+            let parts = TxParts { source: source(), features, extras, map, board, kick, sort: options.sort, shift: 0 };
             let rx = path::rx(rx_side.place(simd), source(), features, options, rx_board.clone(), bell());
             (rx, path::tx(tx_side.place(simd), parts))
         };

@@ -139,7 +139,7 @@ fn an_address_is_announced_where_that_can_be() {
 
 #[test]
 fn pages_that_the_back_end_writes_are_known() {
-    for devargs in ["", ",packed_vq=1"] {
+    for devargs in ["", ",packed_vq=1", ",compact=1", ",compact=1,packed_vq=1"] {
         let pair = Pair::new(devargs, "");
         let memory = pair.pool.memory();
         let (begin, len) = (memory.addr() as u64, memory.len() as u64);
@@ -196,6 +196,17 @@ fn a_device_with_doorbells_is_woken_by_them() {
         assert!(!vuser::sys::poll::is_readable(kick.as_fd()), "the bell was rung");
         assert!(pair.loopback.stats().kicks > before);
         // And again after a stop.
+        pair.handle.with(|d| d.stop().and_then(|()| d.start())).unwrap();
+        pair.echo();
+    }
+}
+
+#[test]
+fn frames_pass_with_compact_addresses() {
+    for devargs in ["", ",packed_vq=1", ",indirect=0", ",in_order=0", ",mrg_rxbuf=0"] {
+        let pair = Pair::new(&format!(",compact=1{devargs}"), "");
+        // More than once around the ring.
+        (0..200).for_each(|_| assert!(pair.echo() > 0));
         pair.handle.with(|d| d.stop().and_then(|()| d.start())).unwrap();
         pair.echo();
     }

@@ -358,3 +358,26 @@ fn a_link_that_is_down_is_down_until_it_is_up() {
     let mut rig = Rig::started("", &Offer { config: Some(config), ..offer }, honest());
     assert!(!rig.device.live().link() && !rig.device.info().link_up);
 }
+
+#[test]
+fn compact_addresses_begin_near_zero_and_stay() {
+    let mut rig = Rig::new(",compact=1", &modern(), honest());
+    rig.device.start().unwrap();
+    let said = rig.said();
+    let table = said.iter().find(|line| line.starts_with("SET_MEM_TABLE")).unwrap();
+    let numbers = table.split(['[', ']']).nth(3).unwrap().split(", ");
+    let numbers: Vec<_> = numbers.map(|n| u64::from_str_radix(n, 16).unwrap()).collect();
+    let guests: Vec<_> = numbers.chunks(4).map(|region| (region[0], region[2])).collect();
+    let shift = guests[0].1 - guests[0].0;
+    assert!(guests[0].0 < 2 << 20 && guests.iter().all(|(guest, user)| user - guest == shift), "{guests:x?}");
+    // What lies below cannot be told any more, until the next start.
+    let error = rig.give(0, 1).unwrap_err();
+    assert!(error.errno() == Errno::EINVAL && error.to_string().contains("compact=1"), "{error}");
+    rig.device.stop().unwrap();
+    rig.give(0, 1).unwrap();
+    rig.said();
+    rig.device.start().unwrap();
+    let said = rig.said();
+    let table = said.iter().find(|line| line.starts_with("SET_MEM_TABLE")).unwrap();
+    assert!(table.contains("[0, 1000, 1000000000, 0, "), "{table}");
+}

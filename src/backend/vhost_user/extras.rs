@@ -104,7 +104,8 @@ impl VhostUser {
     pub(super) fn tell_addresses(&mut self, index: u16, mut addr: VringAddr) -> Result<()> {
         if self.logs {
             let packed = self.told.contains(Features::RING_PACKED);
-            (addr.flags, addr.log) = (VRING_F_LOG, if packed { addr.desc } else { addr.used });
+            let at = if packed { addr.desc } else { addr.used };
+            (addr.flags, addr.log) = (VRING_F_LOG, at.wrapping_sub(self.shift));
         }
         let VringAddr { desc, avail, used, .. } = addr;
         let logs = if self.logs { ", logged" } else { "" };

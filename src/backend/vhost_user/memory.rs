@@ -1,6 +1,7 @@
 //! Memory in the words of vhost-user: the table as a whole, and single regions of it.
 //!
-//! Guest addresses are our own addresses, so that the two that a region has are one.
+//! Guest addresses are our own addresses less a shift, which is zero where nobody asked for compact ones: then the two
+//! that a region has are one.
 
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -12,9 +13,9 @@ use crate::error::Result;
 use crate::mem::map::{MemoryMap, Region};
 use crate::spec::vhost_user::{MAX_REGIONS, MemRegion, MemRegionMessage, MemTable, Request};
 
-fn described(region: &Region) -> MemRegion {
+fn described(region: &Region, shift: u64) -> MemRegion {
     let (addr, size, mmap_offset) = (region.addr(), region.size(), region.offset());
-    MemRegion { guest_addr: addr, size, user_addr: addr, mmap_offset }
+    MemRegion { guest_addr: addr.wrapping_sub(shift), size, user_addr: addr, mmap_offset }
 }
 
 fn in_words(region: &Region) -> String {
@@ -22,11 +23,11 @@ fn in_words(region: &Region) -> String {
 }
 
 /// Tells all regions there are, [`MAX_REGIONS`] at most.
-pub(super) fn set_table(wire: &mut Wire, regions: &[Region]) -> Result<()> {
+pub(super) fn set_table(wire: &mut Wire, regions: &[Region], shift: u64) -> Result<()> {
     let mut table = MemTable { count: regions.len().min(MAX_REGIONS) as u32, ..MemTable::default() };
     let mut words = Vec::new();
     for (to, from) in table.regions.iter_mut().zip(regions) {
-        *to = described(from);
+        *to = described(from, shift);
         words.push(in_words(from));
     }
     let fds: Vec<_> = regions.iter().map(|r| r.as_fd().as_raw_fd()).collect();
@@ -36,25 +37,26 @@ pub(super) fn set_table(wire: &mut Wire, regions: &[Region]) -> Result<()> {
 }
 
 /// Tells one region more.
-pub(super) fn add(wire: &mut Wire, region: &Region) -> Result<()> {
-    let message = MemRegionMessage { padding: 0, region: described(region) };
+pub(super) fn add(wire: &mut Wire, region: &Region, shift: u64) -> Result<()> {
+    let message = MemRegionMessage { padding: 0, region: described(region, shift) };
     let fds = [region.as_fd().as_raw_fd()];
     wire.tell(&Message::new(Request::ADD_MEM_REG).payload(message.as_bytes(), in_words(region)).fds(&fds))
 }
 
 /// Takes one region back.
-fn remove(wire: &mut Wire, region: &Region) -> Result<()> {
-    let message = MemRegionMessage { padding: 0, region: described(region) };
+fn remove(wire: &mut Wire, region: &Region, shift: u64) -> Result<()> {
+    let message = MemRegionMessage { padding: 0, region: described(region, shift) };
     wire.tell(&Message::new(Request::REM_MEM_REG).payload(message.as_bytes(), in_words(region)))
 }
 
 /// Tells what has changed, and takes it back if not all of it can be.
 pub(super) fn change(wire: &mut Wire, from: &MemoryMap, to: &MemoryMap) -> Result<()> {
+    let shift = to.shift();
     // What goes makes room for what comes.
     let steps: Vec<_> = from.without(to).map(|r| (r, false)).chain(to.without(from).map(|r| (r, true))).collect();
     let step = |wire: &mut Wire, region: &Region, comes: bool| match comes {
-        true => add(wire, region),
-        false => remove(wire, region),
+        true => add(wire, region, shift),
+        false => remove(wire, region, shift),
     };
     for (done, &(region, comes)) in steps.iter().enumerate() {
         let Err(e) = step(wire, region, comes) else { continue };

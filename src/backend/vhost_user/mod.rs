@@ -87,6 +87,8 @@ pub struct VhostUser {
     rings: BTreeMap<u16, VringAddr>,
     /// The back-end notes what it writes.
     logs: bool,
+    /// Guest addresses are ours less this.
+    shift: u64,
 }
 
 impl VhostUser {
@@ -119,7 +121,18 @@ impl VhostUser {
             offered.remove(Features::MQ);
         }
         let (errors, told, rings) = (BTreeMap::new(), Features::empty(), BTreeMap::new());
-        Ok(Self { wire, offered, protocol, max_queue_pairs: None, slots: None, errors, told, rings, logs: false })
+        Ok(Self {
+            wire,
+            offered,
+            protocol,
+            max_queue_pairs: None,
+            slots: None,
+            errors,
+            told,
+            rings,
+            logs: false,
+            shift: 0,
+        })
     }
 
     fn ring_state(&mut self, request: Request, index: u16, num: u32) -> Result<()> {
@@ -251,8 +264,9 @@ impl Backend for VhostUser {
             check_number(regions.len(), most)?;
         }
         let (first, rest) = regions.split_at(regions.len().min(MAX_REGIONS));
-        memory::set_table(&mut self.wire, first)?;
-        rest.iter().try_for_each(|region| memory::add(&mut self.wire, region))
+        self.shift = map.shift();
+        memory::set_table(&mut self.wire, first, map.shift())?;
+        rest.iter().try_for_each(|region| memory::add(&mut self.wire, region, map.shift()))
     }
 
     fn max_regions(&mut self) -> Result<usize> {

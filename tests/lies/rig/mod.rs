@@ -100,7 +100,16 @@ impl Rig {
                 let (board, kick, features) = (board.clone(), kick.clone(), shape.features);
                 End::Tx(path::tx(
                     place,
-                    TxParts { source, features, extras, map: Arc::new(MapCell::new(&map)), board, kick, sort: true },
+                    TxParts {
+                        source,
+                        features,
+                        extras,
+                        map: Arc::new(MapCell::new(&map)),
+                        board,
+                        kick,
+                        sort: true,
+                        shift: 0,
+                    },
                 ))
             }
         };
