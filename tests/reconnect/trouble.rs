@@ -55,7 +55,7 @@ fn one_that_goes_at_any_message_is_survived() {
 
 #[test]
 fn one_that_falls_silent_at_any_message_is_named_and_left() {
-    let (mut back_end, mut rig) = rig("timeout_ms=100");
+    let (mut back_end, mut rig) = rig("timeout_ms=300");
     for (n, message) in messages().iter().enumerate() {
         rig.echo(20);
         drop(back_end.take());
@@ -64,9 +64,11 @@ fn one_that_falls_silent_at_any_message_is_named_and_left() {
         let mut peer = Peer::listen(&rig.path, &modern(), at(n, || Deed::Silence));
         // Before acknowledgements are agreed some messages have no answer that could be missing.
         if message.needs_reply() || message.name().starts_with("GET_") {
-            let refused = rig.event(Kind::Refused);
-            let expected = format!("no answer to {} within 100 ms", message.title());
-            assert!(refused.text.contains(&expected), "{n}: {refused:?}, not: {expected}");
+            let expected = format!("no answer to {} within 300 ms", message.title());
+            // On a busy machine the good one may have been left before, too, and taken at the next attempt.
+            while !rig.event(Kind::Refused).text.contains(&expected) {
+                assert!(start.elapsed() < PATIENT, "{n}: nobody says: {expected}");
+            }
             assert!(start.elapsed() < PATIENT);
         } else {
             rig.event(Kind::LinkUp);
