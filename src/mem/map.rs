@@ -30,7 +30,8 @@ impl Backing {
 
 /// A run of our address space that the device may access.
 ///
-/// Device addresses are our own addresses: no translation is needed on either side of a burst.
+/// Device addresses are our own addresses, unless compact ones were asked for: no translation is needed on either side of a
+/// burst.
 #[derive(Clone, Debug)]
 pub struct Region {
     addr: u64,
