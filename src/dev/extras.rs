@@ -126,7 +126,10 @@ impl Device {
         let log =
             log.ok_or_else(|| Error::new(Errno::ENODATA, "the device keeps no log; call vuser_dirty_log_start"))?;
         // The log has a bit for each page of device addresses; the shift is whole pages.
-        log.take(addr.wrapping_sub(self.shift), len, bits)
+        let at = addr.checked_sub(self.shift).ok_or_else(|| {
+            Error::invalid(format!("with compact=1 the device reaches no memory below {:#x}", self.shift))
+        })?;
+        log.take(at, len, bits)
     }
 
     /// The device notes nothing any more.
