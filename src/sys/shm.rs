@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use nix::sys::statfs::{HUGETLBFS_MAGIC, fstatfs};
 
 use crate::error::{Error, Result};
 
@@ -72,15 +73,18 @@ impl Drop for Mapping {
     }
 }
 
-/// Whether access to the first `len` bytes of somebody else's file can never be SIGBUS because the file is shorter: it is
-/// long enough and sealed against shrinking, or it is a device, which has no length.
+/// Whether access to the first `len` bytes of somebody else's file can't be made SIGBUS by whoever has the file: it is long
+/// enough, sealed against shrinking and of ordinary pages, or it is a device, which has no length. In huge pages a hole can
+/// be punched that there is no page for, and less than one of them can't be unmapped.
 pub fn stays_as_long(fd: BorrowedFd<'_>, len: u64) -> bool {
     let Ok(file) = nix::sys::stat::fstat(fd) else { return false };
     match file.st_mode & nix::libc::S_IFMT {
         nix::libc::S_IFCHR => true,
         nix::libc::S_IFREG => {
             let seals = fcntl(fd, FcntlArg::F_GET_SEALS).map(SealFlag::from_bits_retain);
-            seals.is_ok_and(|s| s.contains(SealFlag::F_SEAL_SHRINK))
+            let huge = fstatfs(fd).is_ok_and(|s| s.filesystem_type() == HUGETLBFS_MAGIC);
+            !huge
+                && seals.is_ok_and(|s| s.contains(SealFlag::F_SEAL_SHRINK))
                 && u64::try_from(file.st_size).is_ok_and(|size| size >= len)
         }
         _ => false,

@@ -1,16 +1,17 @@
 //! A stream socket that carries file descriptors, every exchange with a deadline.
 
-use std::io::{IoSlice, IoSliceMut};
+use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, connect, getsockopt,
-    recvmsg, sendmsg, socket, socketpair, sockopt,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, getsockopt, sendmsg, socket,
+    socketpair, sockopt,
 };
 
 use crate::error::{Error, Result};
@@ -139,7 +140,7 @@ impl Stream {
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => wait(self.fd.as_fd(), PollFlags::POLLIN, deadline)
                     .map_err(|e| Error::sys(e, "no answer from the other side"))?,
-                Err(e) => return Err(Error::sys(e, "the connection is lost")),
+                Err(e) => return Err(lost(e)),
             }
         }
         Ok(())
@@ -151,22 +152,36 @@ impl Stream {
             Ok(0) => Err(Error::new(Errno::ECONNRESET, "the other side closed the connection")),
             Ok(n) => Ok(Some(n)),
             Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
-            Err(e) => Err(Error::sys(e, "the connection is lost")),
+            Err(e) => Err(lost(e)),
         }
     }
 
+    /// All descriptors that were installed are taken, also those of a message of which the rest did not fit.
     fn recv_some(&self, bytes: &mut [u8], fds: &mut Vec<OwnedFd>) -> nix::Result<usize> {
         let mut space = nix::cmsg_space!([RawFd; FD_ROOM]);
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
-        let mut io = [IoSliceMut::new(bytes)];
-        let message = recvmsg::<()>(self.fd.as_raw_fd(), &mut io, Some(&mut space), flags)?;
-        for control in message.cmsgs()? {
-            if let ControlMessageOwned::ScmRights(received) = control {
-                // SAFETY: the kernel has just installed these descriptors for us, and nobody else knows them.
-                fds.extend(received.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+        let mut io = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+        // SAFETY: integers and pointers, of which zeros are a value.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        (message.msg_iov, message.msg_iovlen) = (&raw mut io, 1);
+        (message.msg_control, message.msg_controllen) = (space.as_mut_ptr().cast(), space.capacity());
+        let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+        // SAFETY: the header points to room that is ours, as long as it says.
+        let got = Errno::result(unsafe { libc::recvmsg(self.fd.as_raw_fd(), &raw mut message, flags) })?;
+        // SAFETY: the kernel has filled the header, and the room as far as that says; it has installed the descriptors for
+        // us, and nobody else knows them.
+        unsafe {
+            let mut at = libc::CMSG_FIRSTHDR(&raw const message);
+            while let Some(control) = at.as_ref() {
+                if (control.cmsg_level, control.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+                    let data = libc::CMSG_DATA(control).cast::<RawFd>();
+                    let count = control.cmsg_len.saturating_sub(libc::CMSG_LEN(0) as usize) / size_of::<RawFd>();
+                    fds.extend((0..count).map(|k| OwnedFd::from_raw_fd(data.add(k).read_unaligned())));
+                }
+                at = libc::CMSG_NXTHDR(&raw const message, control);
             }
         }
-        Ok(message.bytes)
+        // There is room for all that a message can have, but this process may not open so many.
+        if message.msg_flags & libc::MSG_CTRUNC != 0 { Err(Errno::EMFILE) } else { Ok(got as usize) }
     }
 
     /// Whether something can be read (or the other side has closed) within the time.
@@ -223,6 +238,16 @@ impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+fn lost(e: Errno) -> Error {
+    let what = match e {
+        Errno::EMFILE => {
+            "a message came with more descriptors than this process may open (ulimit -n): the connection is lost"
+        }
+        _ => "the connection is lost",
+    };
+    Error::sys(e, what)
 }
 
 pub(super) fn address(path: &Path) -> Result<UnixAddr> {
