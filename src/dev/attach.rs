@@ -29,6 +29,9 @@ use crate::spec::net::{MIN_MTU, NetConfig};
 use crate::spec::virtio::{Features, Status};
 use crate::sys::socket::Stream;
 
+/// Connections that are looked at in one round.
+const AT_ONCE: usize = 16;
+
 impl Device {
     /// Sees to all that has happened. Each exchange with a back-end takes the configured time at most.
     pub fn process(&mut self) {
@@ -159,6 +162,8 @@ impl Device {
                 other => self.heed(other),
             }
         }
+        // What it said may have been reason to send it away.
+        self.backend()?;
         log::info!("{}: the device goes on", self.describe());
         Ok(())
     }
@@ -170,7 +175,8 @@ impl Device {
         for queue in self.queues.iter_mut().flatten() {
             let engine = queue.port.pause()?.replace(Engine::Idle);
             if lingers {
-                self.parked.push(Parked { engine, _rings: rings.clone(), number: self.rings_of });
+                let port = queue.port.clone();
+                self.parked.push(Parked { engine, port, _rings: rings.clone(), number: self.rings_of });
             } else if queue.carried.is_some() {
                 // Nothing was put into these rings yet.
                 engine.reclaim();
@@ -190,7 +196,8 @@ impl Device {
             let engine = queue.port.pause()?.replace(Engine::Idle);
             match &self.rings {
                 Some(rings) if lingers => {
-                    self.parked.push(Parked { engine, _rings: rings.clone(), number: self.rings_of });
+                    let port = queue.port.clone();
+                    self.parked.push(Parked { engine, port, _rings: rings.clone(), number: self.rings_of });
                 }
                 _ => engine.reclaim(),
             }
@@ -216,7 +223,8 @@ impl Device {
                 log::warn!("ring {index} is woken by a doorbell of a device that has gone: {e}");
             }
             // What nobody takes shall not be offered; what had come is still to be had.
-            if Side::of(index) == Side::Tx
+            if self.started
+                && Side::of(index) == Side::Tx
                 && let Err(e) = queue.wait()
             {
                 log::warn!("transmit queue {}: {e}", index / 2);
@@ -315,7 +323,8 @@ impl Device {
         for at in (0..self.parked.len()).rev() {
             let number = self.parked.get(at).map_or(0, |p| p.number);
             if current != Some(number) && !self.link.lingers(number) {
-                self.parked.swap_remove(at).engine.reclaim();
+                let left = self.parked.swap_remove(at).come_home();
+                self.parked.extend(left);
             }
         }
     }
@@ -326,7 +335,9 @@ impl Device {
         }
         let due = self.link.is_due();
         if self.link.listener().is_some() {
-            while let Some(stream) = self.link.accept() {
+            // The others come in another round: whoever keeps coming must not keep the device.
+            for _ in 0..AT_ONCE {
+                let Some(stream) = self.link.accept() else { break };
                 if self.backend.is_none() && (self.link.number == 0 || self.config.reconnect) {
                     self.link.errand = true;
                     return Some(Errand::Greet(stream, Arc::new(self.config.clone())));

@@ -83,6 +83,15 @@ impl Engine {
         }
     }
 
+    /// Whether no frame is half received.
+    pub(super) fn is_whole(&self) -> bool {
+        match self {
+            Self::Rx(rx) => rx.is_whole(),
+            Self::Halted(engine) => engine.is_whole(),
+            _ => true,
+        }
+    }
+
     /// See [`Ring::resume_base`](crate::ring::Ring::resume_base); none, too, if there is no queue.
     pub(super) fn resume_base(&self) -> Option<u32> {
         match self {

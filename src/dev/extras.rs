@@ -132,6 +132,11 @@ impl Device {
         log.take(at, len, bits)
     }
 
+    /// Whether the device keeps a log.
+    pub(super) fn keeps_log(&self) -> bool {
+        self.extras.log.is_some()
+    }
+
     /// The device notes nothing any more.
     pub fn stop_log(&mut self) -> Result<()> {
         if self.extras.log.take().is_none() {

@@ -121,6 +121,10 @@ impl Link {
         for fd in backend.watched() {
             self.watch.add(fd)?;
         }
+        if let Some(listener) = &self.listener {
+            // It is not watched while it could not accept.
+            let _ = self.watch.add(listener.as_fd());
+        }
         self.number += 1;
         self.begins();
         self.next = None;

@@ -41,6 +41,7 @@ use filters::Wishes;
 use link::Link;
 pub use link::Watch;
 use live::Live;
+use port::Port;
 use queues::Queue;
 pub use queues::{Side, SourceSetup};
 use rings::RingMemory;
@@ -117,9 +118,26 @@ pub struct Device {
 /// A queue that a device may still use.
 struct Parked {
     engine: Engine,
+    /// Where another engine may work by now.
+    port: Arc<Port>,
     _rings: Arc<RingMemory>,
     /// Of the connection.
     number: u64,
+}
+
+impl Parked {
+    /// The device has let go: its buffers come back. The queue is paused meanwhile, whose counters and source they share,
+    /// and is not to answer for what the device left behind. If it can't be paused now, all stays as it is.
+    fn come_home(self) -> Option<Self> {
+        let port = self.port.clone();
+        let Ok(_paused) = port.pause() else { return Some(self) };
+        let was_whole = !port.board.is_broken();
+        self.engine.reclaim();
+        if was_whole {
+            port.board.mend();
+        }
+        None
+    }
 }
 
 /// What is known of a device.
@@ -384,9 +402,8 @@ impl Drop for Device {
         // Nobody is connected any more who could use what was lent.
         drop(self.backend.take());
         self.link.close();
-        for parked in self.parked.drain(..) {
-            parked.engine.reclaim();
-        }
+        // What a thread is still working on must be there for ever.
+        self.parked.drain(..).filter_map(Parked::come_home).for_each(std::mem::forget);
     }
 }
 

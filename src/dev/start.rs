@@ -119,7 +119,8 @@ impl Device {
     /// then nothing is done twice. Whether it did.
     fn take_over_rings(&mut self) -> Result<bool> {
         let (Some(inflight), Some(rings)) = (&self.inflight, self.rings.clone()) else { return Ok(false) };
-        if self.rings_for != self.features || self.link.lingers(self.rings_of) || !self.can_be_resumed()? {
+        let reaches = !self.config.compact || self.planned_memory()?.lowest() >= self.shift;
+        if self.rings_for != self.features || self.link.lingers(self.rings_of) || !reaches || !self.can_be_resumed()? {
             return Ok(false);
         }
         let backend = self.backend.as_mut().ok_or_else(no_back_end)?;
@@ -134,7 +135,13 @@ impl Device {
     /// Whether all queues are whole, and know where the last device was.
     fn can_be_resumed(&self) -> Result<bool> {
         for (_, queue) in running(&self.queues, self.pairs).filter(|(_, queue)| queue.source.is_some()) {
-            if queue.carried.is_some() || queue.port.pause()?.engine().resume_base().is_none() {
+            let mut paused = queue.port.pause()?;
+            let engine = paused.engine();
+            if queue.carried.is_some()
+                || queue.port.board.is_broken()
+                || !engine.is_whole()
+                || engine.resume_base().is_none()
+            {
                 return Ok(false);
             }
         }
@@ -174,9 +181,23 @@ impl Device {
         let mut map = self.planned_memory()?;
         self.live.renew_map(&map);
         map.add(rings.region())?;
-        self.shift = if self.config.compact { map.lowest() } else { 0 };
+        self.shift = if self.config.compact { self.shift_from(map.lowest()) } else { 0 };
         self.make_engines(&rings)?;
         self.tell_all_memory(&rings)
+    }
+
+    /// What device addresses are less than ours with compact=1. A log that is kept goes on as long as it can.
+    fn shift_from(&self, lowest: u64) -> u64 {
+        if !self.keeps_log() || self.shift == 0 {
+            return lowest;
+        }
+        if self.shift > lowest {
+            log::warn!(
+                "compact=1: there is memory below {:#x} now; what the log has and nobody read is lost",
+                self.shift
+            );
+        }
+        self.shift.min(lowest)
     }
 
     /// Tells the device of all memory, these rings among it.
@@ -303,7 +324,8 @@ impl Device {
             };
             match &self.rings {
                 Some(rings) if !stopped && !gone => {
-                    self.parked.push(Parked { engine, _rings: rings.clone(), number: self.link.number });
+                    let port = queue.port.clone();
+                    self.parked.push(Parked { engine, port, _rings: rings.clone(), number: self.link.number });
                 }
                 _ => engine.reclaim(),
             }

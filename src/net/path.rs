@@ -51,6 +51,8 @@ pub trait Rx: Send {
     fn base(&self) -> u32;
     /// See [`Ring::untouched`].
     fn untouched(&self, base: u32) -> Option<u16>;
+    /// See [`RxQueue::is_whole`].
+    fn is_whole(&self) -> bool;
     /// See [`RxQueue::reclaim`].
     fn reclaim(&mut self);
     /// See [`RxQueue::salvage`].
@@ -105,6 +107,10 @@ impl<R: Ring + Send> Rx for RxQueue<R> {
 
     fn refill(&mut self) {
         Self::refill(self);
+    }
+
+    fn is_whole(&self) -> bool {
+        Self::is_whole(self)
     }
 
     fn set_calls(&mut self, on: bool) -> bool {

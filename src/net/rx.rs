@@ -422,6 +422,11 @@ impl<R: Ring> RxQueue<R> {
         &mut self.ring
     }
 
+    /// Whether no frame is half received.
+    pub fn is_whole(&self) -> bool {
+        self.merge.is_none()
+    }
+
     /// Whether frames may be taken in steps, but for a backlog.
     fn can_step(&self) -> bool {
         self.steps && self.source.linear().is_some()
