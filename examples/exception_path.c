@@ -10,7 +10,7 @@
  *                     \      v
  *                      +-- the interface in the kernel
  *
- * Try it, as root:
+ * Try it, as root (or have the interface made for a user: ip tuntap add dev exc0 mode tap user NAME):
  *      exception_path path=/tmp/vhost.sock path=/dev/vhost-net,iface=exc0 &
  *      ip addr add 192.0.2.1/24 dev exc0; ip link set exc0 up
  * and now whoever is behind the switch can ping 192.0.2.1.
@@ -29,8 +29,8 @@ static const char usage[] =
 	"Echoes UDP datagrams to port 7 that come in at PORT, leaves all other frames to the kernel's INTERFACE,\n"
 	"and sends what comes from there out of PORT.\n"
 	"  PORT           a device, e.g. \"path=/tmp/vhost.sock\"\n"
-	"  INTERFACE      a device of the kernel, e.g. \"path=/dev/vhost-net,iface=exc0\" (as root);\n"
-	"                 it gets PORT's MAC address unless it is given another\n"
+	"  INTERFACE      a device of the kernel, e.g. \"path=/dev/vhost-net,iface=exc0\" (as root,\n"
+	"                 or with an interface that was made for you); it gets PORT's MAC address unless it is given another\n"
 	"  --seconds N    stop after N seconds (0: never)\n"
 	"  --help         this text\n"
 	"Ctrl-C stops it cleanly.\n";

@@ -45,7 +45,8 @@ impl Device {
         }
     }
 
-    fn follows_mtu(&self) -> bool {
+    /// Whether the MTU is the interface's, so that a start leaves it alone: whoever owns a tap may not set it.
+    pub(super) fn follows_mtu(&self) -> bool {
         self.config.way() == Way::VhostKernel
     }
 

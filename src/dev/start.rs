@@ -92,7 +92,9 @@ impl Device {
         self.tell_log()?;
         self.backend()?.set_features(features)?;
         self.agree_status()?;
-        self.tell_mtu()?;
+        if !self.follows_mtu() {
+            self.tell_mtu()?;
+        }
         let resumed = self.take_over_rings()?;
         if !resumed {
             self.salvage()?;

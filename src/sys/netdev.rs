@@ -19,7 +19,6 @@ mod ioctl {
     nix::ioctl_readwrite_bad!(get_mtu, libc::SIOCGIFMTU, ifreq);
     nix::ioctl_write_ptr_bad!(set_mtu, libc::SIOCSIFMTU, ifreq);
     nix::ioctl_readwrite_bad!(get_mac, libc::SIOCGIFHWADDR, ifreq);
-    nix::ioctl_write_ptr_bad!(set_mac, libc::SIOCSIFHWADDR, ifreq);
 }
 
 /// A request about the interface of a name; empty where it is to be chosen.
@@ -108,22 +107,6 @@ impl NetDev {
             let [a, b, c, d, e, f, ..] = request.ifr_ifru.ifru_hwaddr.sa_data.map(i8::cast_unsigned);
             Ok(State { mac: [a, b, c, d, e, f], mtu, up })
         }
-    }
-
-    /// Gives it another address. That needs CAP_NET_ADMIN.
-    pub fn set_mac(&self, mac: [u8; 6]) -> Outcome {
-        let mut request = request(&self.name()?)?;
-        // SAFETY: all zero is a value of it; a request that lives as long as the call.
-        unsafe {
-            let mut address: libc::sockaddr = std::mem::zeroed();
-            address.sa_family = libc::ARPHRD_ETHER;
-            for (to, from) in address.sa_data.iter_mut().zip(mac) {
-                *to = from.cast_signed();
-            }
-            request.ifr_ifru.ifru_hwaddr = address;
-            ioctl::set_mac(self.asks.as_raw_fd(), &raw const request)
-        }
-        .map(drop)
     }
 
     /// Gives it another MTU. That needs CAP_NET_ADMIN.

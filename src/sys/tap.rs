@@ -25,6 +25,7 @@ mod ioctl {
     nix::ioctl_write_ptr_bad!(set_queue, libc::TUNSETQUEUE, ifreq);
     nix::ioctl_write_ptr_bad!(set_little_endian, libc::TUNSETVNETLE, c_int);
     nix::ioctl_write_ptr_bad!(set_carrier, libc::TUNSETCARRIER, c_int);
+    nix::ioctl_write_ptr_bad!(set_mac, libc::SIOCSIFHWADDR, ifreq);
 }
 
 /// One queue of a tap.
@@ -114,6 +115,20 @@ impl TapQueue {
         let on = libc::c_int::from(on);
         // SAFETY: a number that lives as long as the call, to be read.
         unsafe { ioctl::set_carrier(self.0.as_raw_fd(), &raw const on) }.map(drop)
+    }
+
+    /// SIOCSIFHWADDR: gives the interface another address. Whoever has a queue of it may, without CAP_NET_ADMIN.
+    pub fn set_mac(&self, mac: [u8; 6]) -> Outcome {
+        let mut request = request("")?;
+        // SAFETY: a family and bytes: all zero is a value of it.
+        let mut address: libc::sockaddr = unsafe { std::mem::zeroed() };
+        address.sa_family = libc::ARPHRD_ETHER;
+        for (to, from) in address.sa_data.iter_mut().zip(mac) {
+            *to = from.cast_signed();
+        }
+        request.ifr_ifru.ifru_hwaddr = address;
+        // SAFETY: a request that lives as long as the call, to be read.
+        unsafe { ioctl::set_mac(self.0.as_raw_fd(), &raw const request) }.map(drop)
     }
 }
 

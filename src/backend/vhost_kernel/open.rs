@@ -42,10 +42,10 @@ pub fn open(options: &Options) -> Result<VhostKernel> {
     let vhost = Features::from_bits_retain(vhost.into()) - NEVER;
     let (path, busyloop_us, offered) = (options.path.clone(), options.busyloop_us, offered | vhost);
     let mut made = VhostKernel { units, interface, path, name, vhost, offered, busyloop_us, state, gone: None };
-    if let Some(mac) = options.mac.filter(|mac| *mac != state.mac) {
+    if let Some(mac) = options.mac {
         made.set_mac(mac)?;
     }
-    if let Some(mtu) = options.mtu.filter(|mtu| *mtu != state.mtu) {
+    if let Some(mtu) = options.mtu {
         made.set_mtu(mtu)?;
     }
     made.set_carrier(false)?;

@@ -97,6 +97,33 @@ fn the_kernel_answers_ping_through_it_and_it_answers_itself() {
     sh("ip netns del outside");
 }
 
+/// Without privileges, with taps that were made for this user. The one at the kernel gets the address of the other.
+#[test]
+#[ignore = "inside"]
+fn whoever_owns_the_taps_needs_no_privileges() {
+    sh("ip tuntap add dev wire mode tap user 1000; ip tuntap add dev exc0 mode tap user 1000");
+    sh("chmod 666 /dev/vhost-net /dev/net/tun");
+    // Where the user can get at it.
+    let (program, built) = ("/tmp/own/examples/exception_path", made("examples/exception_path"));
+    let line = r#"mkdir -p /tmp/own/examples; cp "$0" /tmp/own/examples; cp "${0%/*}"/../libvuser.so.* /tmp/own"#;
+    let copied = Command::new("bash").args(["-ec", line]).arg(built).status().unwrap();
+    assert!(copied.success());
+    sh("chmod -R a+rX /tmp/own");
+    let args =
+        ["--reuid=1000", "--clear-groups", program, "path=/dev/vhost-net,iface=wire", "path=/dev/vhost-net,iface=exc0"];
+    let example = Running::start("setpriv", &args, Stdio::inherit());
+    is_there("wire");
+    is_there("exc0");
+    sh("test $(cat /sys/class/net/wire/address) = $(cat /sys/class/net/exc0/address)");
+    sh("ip netns add outside; ip link set wire netns outside");
+    sh("ip -n outside addr add 10.8.0.2/24 dev wire; ip -n outside link set wire address 02:00:00:00:00:e1 up");
+    sh("ip addr add 10.8.0.1/24 dev exc0");
+    let told = sh("ip netns exec outside ping -c 3 -i 0.01 -W 5 10.8.0.1");
+    assert!(told.contains("3 received"), "{told}");
+    println!("{}", example.interrupt());
+    sh("ip netns del outside; ip link del exc0; chmod 600 /dev/vhost-net /dev/net/tun");
+}
+
 /// The port is a vhost-user device, with DPDK's vhost at its other end, which answers pings of the kernel's.
 #[test]
 #[ignore = "inside"]

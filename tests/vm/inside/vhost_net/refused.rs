@@ -4,7 +4,7 @@ use std::thread;
 
 use vuser::dev::Device;
 
-use crate::inside::lab::{config, sh};
+use crate::inside::lab::{cat, config, device, pool, receive, send, sh, until};
 
 /// The sentence.
 fn refused(devargs: &str) -> String {
@@ -75,7 +75,34 @@ fn a_user_without_privileges_is_told_which_he_needs() {
     // What it says is what helps.
     sh("ip tuntap add dev mine mode tap user 1000");
     unprivileged(|| drop(Device::new(config(&format!("{NET},iface=mine"))).expect("an interface of his own")));
-    says(",iface=mine,mac=02:00:00:00:00:01", &["MAC address of mine", "without CAP_NET_ADMIN", "leave mac away"]);
-    says(",iface=mine,mac=02:00:00:00:00:01,persist=1", &["without CAP_NET_ADMIN"]);
+    says(",iface=mine,mtu=1400", &["MTU of mine", "without CAP_NET_ADMIN", "leave mtu away"]);
+    says(",iface=mine,mtu=1400,persist=1", &["without CAP_NET_ADMIN"]);
+    let mut device = unprivileged(|| {
+        let devargs = format!("{NET},iface=mine,mac=02:00:00:00:00:01,mtu=1500");
+        let mut device = device(&devargs, &pool(&config(&devargs), 1));
+        device.set_mac([2, 0, 0, 0, 0, 2]).expect("an address of his own");
+        device.set_mtu(1500).expect("the MTU that it has");
+        assert!(device.set_mtu(1400).is_err());
+        device
+    });
+    assert_eq!(cat("/sys/class/net/mine/address"), "02:00:00:00:00:02");
+    sh("ip addr add 10.9.0.1/24 dev mine; ip link set mine mtu 1300 up");
+    // A start leaves alone what he may not set.
+    device = unprivileged(move || {
+        device.stop().expect("a stop");
+        device.start().expect("a start");
+        device
+    });
+    assert_eq!(cat("/sys/class/net/mine/mtu"), "1300");
+    // Whoever is asked for is asked by ARP, and what comes back is a frame as well.
+    sh("ping -c 1 -W 1 10.9.0.2 || true");
+    let mut frames = Vec::new();
+    until("a frame of the kernel's", || {
+        frames.extend(receive(&mut device, 0));
+        !frames.is_empty()
+    });
+    assert_eq!(send(&mut device, 0, &frames), frames.len());
+    until("a frame at the kernel", || cat("/sys/class/net/mine/statistics/rx_packets") != "0");
+    drop(device);
     sh("ip link del mine; chmod 600 /dev/vhost-net /dev/net/tun");
 }
