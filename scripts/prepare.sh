@@ -2,6 +2,8 @@
 # Installs what the tests and the demo need beyond cargo, a C compiler and make: as root on Debian by apt, otherwise it
 # says what is missing and how to get it.
 set -eu
+# Debian gives users no PATH to some of what this needs.
+PATH=$PATH:/usr/sbin:/sbin; export PATH
 
 missing= qemu=
 need() { # command-or-check package

@@ -4,6 +4,8 @@
 # Prints the directory that has both: it is made once (a minute) and kept in $VUSER_VM_CACHE, ~/.cache/vuser by default, under
 # the kernel's version and this recipe. Nothing is installed. Needs gcc make busybox-static cpio kmod xz-utils zstd binutils.
 set -euo pipefail
+# Debian gives users no PATH to some of what this needs.
+PATH=$PATH:/usr/sbin:/sbin; export PATH
 here=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
 cache=${VUSER_VM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/vuser}
 
@@ -21,6 +23,7 @@ have && exit 0
 exec 9> "$cache/lock-qemu"
 flock 9 # another build under way will have made it
 have && exit 0
+rm -rf "$cache"/build-qemu.?????? # of builds that were killed
 
 for tool in gcc make busybox cpio depmod xz zstd objcopy dpkg-deb python3; do
     command -v $tool >/dev/null || fail "$tool is missing: run scripts/prepare.sh"

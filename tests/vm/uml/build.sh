@@ -4,6 +4,8 @@
 # builds) and kept in $VUSER_VM_CACHE, ~/.cache/vuser by default, under a name of the source's version, the configuration and
 # this recipe. Needs gcc make flex bison bc xz-utils.
 set -euo pipefail
+# Debian gives users no PATH to some of what this needs.
+PATH=$PATH:/usr/sbin:/sbin; export PATH
 here=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
 cache=${VUSER_VM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/vuser}
 package=linux-source-6.12
@@ -23,6 +25,7 @@ have && exit 0
 exec 9> "$cache/lock"
 flock 9 # another build under way will have made it
 have && exit 0
+rm -rf "$cache"/build.?????? # of builds that were killed
 
 for tool in gcc make flex bison bc xz dpkg-deb; do
     command -v $tool >/dev/null || fail "$tool is missing: run scripts/prepare.sh"
