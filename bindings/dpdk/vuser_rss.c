@@ -115,22 +115,33 @@ take(struct vuser_port *port, const struct rte_eth_rss_conf *conf)
     return 0;
 }
 
-/* What the configuration asks for. Without a word of RSS nothing is told. */
+/* What the configuration asks for. Without a word of RSS, now or before, nothing is told. */
 int
 vuser_rss_configure(struct rte_eth_dev *eth)
 {
     struct vuser_port *port = vuser_port(eth);
     const struct rte_eth_rss_conf *conf = &eth->data->dev_conf.rx_adv_conf.rss_conf;
+    const uint16_t queues = RTE_MAX(eth->data->nb_rx_queues, 1);
+    const struct vuser_rss_state before = port->rss;
     uint16_t i;
     int ret;
 
-    if (!(eth->data->dev_conf.rxmode.mq_mode & RTE_ETH_MQ_RX_RSS_FLAG) || conf->rss_hf == 0)
-        return 0;
+    /* Also without a word of RSS: hash types alone may come later, by vuser_rss_hash_update. */
+    for (i = 0; i < port->rss.table_len; i++)
+        port->rss.table[i] = i % queues;
+    if (!(eth->data->dev_conf.rxmode.mq_mode & RTE_ETH_MQ_RX_RSS_FLAG) || conf->rss_hf == 0) {
+        if (before.wanted == 0)
+            return 0;
+        /* The library keeps what an earlier configuration asked for. */
+        port->rss.wanted = 0;
+        ret = apply(port);
+        if (ret != 0)
+            port->rss = before;
+        return ret;
+    }
     if (eth->data->nb_rx_queues > 1 && port->rss.table_len == 0)
         VUSER_LOG(NOTICE, "port %u: frames have their hash, but which of the queues they come by is the back-end's choice",
                   port->id);
-    for (i = 0; i < port->rss.table_len; i++)
-        port->rss.table[i] = i % eth->data->nb_rx_queues;
     ret = take(port, conf);
     return ret == 0 ? apply(port) : ret;
 }

@@ -167,6 +167,10 @@ pub trait Backend: Send {
     fn doorbell(&mut self, _index: u16) -> Option<Arc<Doorbell>> {
         None
     }
+    /// Descriptors that a ring of the device has at most (VIRTIO 2.7 and 2.8: 32768 where it sets no other limit).
+    fn max_ring_size(&self) -> u16 {
+        0x8000
+    }
     /// Ring index of the device's own control queue, if it has one.
     fn control_ring(&self) -> Option<u16> {
         None

@@ -22,8 +22,10 @@ use crate::spec::virtio::Features;
 use crate::sys::eventfd::Bell;
 use crate::sys::shm::SharedMemory;
 
-/// Descriptors. A command takes three; hardware may not like rings that are very short.
+/// Descriptors, where the device has rings of so many. Hardware may not like rings that are very short.
 const SIZE: u16 = 64;
+/// Descriptors that a command takes.
+const COMMAND: u16 = 3;
 /// Where commands lie: on a page of their own, behind the ring's.
 const PAGE: usize = 4096;
 const HEADER: usize = 0;
@@ -42,6 +44,7 @@ enum Layout {
 pub(super) struct ControlQueue {
     /// Ring index.
     pub(super) index: u16,
+    size: u16,
     memory: Arc<SharedMemory>,
     places: QueueLayout,
     ring: Layout,
@@ -53,20 +56,30 @@ pub(super) struct ControlQueue {
 }
 
 impl ControlQueue {
-    /// A queue at this ring index, by the layout that was negotiated. A command takes `timeout` at most.
-    pub(super) fn new(index: u16, features: Features, timeout: Duration) -> Result<Self> {
+    /// A queue at this ring index of a device that has rings of `most` descriptors at most, by the layout that was
+    /// negotiated. A command takes `timeout` at most.
+    pub(super) fn new(index: u16, most: u16, features: Features, timeout: Duration) -> Result<Self> {
+        // A split ring has a power of two.
+        let size = SIZE.min(most).checked_ilog2().map_or(0, |log| 1 << log);
+        if size < COMMAND {
+            let sentence = format!(
+                "the device has rings of {most} descriptors at most, and a command to its control queue takes {COMMAND}: \
+                 it cannot be driven"
+            );
+            return Err(Error::new(Errno::ENOTSUP, sentence));
+        }
         let memory = Arc::new(SharedMemory::new("vuser-control", 2 * PAGE, false)?);
         let (in_order, event) = (features.contains(Features::IN_ORDER), features.contains(Features::EVENT_IDX));
-        // SAFETY: a page of zeroed memory has room for so many slots of either layout; it lives as long as the ring, which is
-        // in one structure with it, and only the ring and the device use that page.
+        // SAFETY: a page of zeroed memory has room for SIZE slots of either layout, and there are no more; it lives as long as
+        // the ring, which is in one structure with it, and only the ring and the device use that page.
         let ring = unsafe {
             match features.contains(Features::RING_PACKED) {
-                true => Layout::Packed(PackedRing::new(Scalar, memory.addr(), SIZE, in_order, event)),
-                false => Layout::Split(SplitRing::new(Scalar, memory.addr(), SIZE, in_order, event)),
+                true => Layout::Packed(PackedRing::new(Scalar, memory.addr(), size, in_order, event)),
+                false => Layout::Split(SplitRing::new(Scalar, memory.addr(), size, in_order, event)),
             }
         };
-        let (kick, call, places) = (Bell::new()?, Bell::new()?, layout(features, SIZE));
-        Ok(Self { index, memory, places, ring, kick, call, timeout, stuck: None })
+        let (kick, call, places) = (Bell::new()?, Bell::new()?, layout(features, size));
+        Ok(Self { index, size, memory, places, ring, kick, call, timeout, stuck: None })
     }
 
     /// What the device is to be told of.
@@ -76,7 +89,7 @@ impl ControlQueue {
 
     /// Descriptors.
     pub(super) const fn size(&self) -> u16 {
-        SIZE
+        self.size
     }
 
     /// Our addresses of the ring's three parts: descriptors, driver's, device's.
@@ -205,7 +218,7 @@ mod tests {
     ];
 
     fn queue(features: Features, timeout: Duration) -> ControlQueue {
-        ControlQueue::new(2, features, timeout).unwrap()
+        ControlQueue::new(2, 0x8000, features, timeout).unwrap()
     }
 
     /// Runs a device that answers each command by `answer`, until the queue's owner ends.
@@ -224,7 +237,7 @@ mod tests {
         let mut ring = unsafe {
             identity.add(memory.addr(), memory.len());
             let areas = Areas { desc: desc as *mut u8, driver: driver as *mut u8, device: device as *mut u8 };
-            ring::Ring::new(&Setup::new(areas, SIZE, features)).unwrap()
+            ring::Ring::new(&Setup::new(areas, queue.size(), features)).unwrap()
         };
         let over = std::sync::atomic::AtomicBool::new(false);
         let device = DeviceSide(&mut ring, &identity);
@@ -273,8 +286,9 @@ mod tests {
 
     #[test]
     fn commands_arrive_whole_and_their_answers_are_told() {
-        for features in ALL {
-            let mut queue = queue(features, Duration::from_secs(5));
+        for (features, most, size) in ALL.into_iter().flat_map(|f| [(f, 0x8000, SIZE), (f, 4, 4), (f, 48, 32)]) {
+            let mut queue = ControlQueue::new(2, most, features, Duration::from_secs(5)).unwrap();
+            assert_eq!(queue.size(), size);
             let answer = |bytes: &[u8]| match bytes {
                 [4, 0, 3, 0] | [3, 0] => Some(CONTROL_OK),
                 [4, 1, rest @ ..] => Some(if rest.len() == 3000 { CONTROL_OK } else { 7 }),
@@ -296,6 +310,14 @@ mod tests {
                 assert!(error.errno() == Errno::EPROTO && error.to_string().contains("0x7"), "{error}");
                 queue.command(Control::ANNOUNCE_ACK, &[]).unwrap();
             });
+        }
+    }
+
+    #[test]
+    fn a_device_with_rings_too_short_for_a_command_is_refused() {
+        for most in [0, 1, 3] {
+            let error = ControlQueue::new(2, most, Features::VERSION_1, Duration::ZERO).err().unwrap();
+            assert!(error.errno() == Errno::ENOTSUP && error.to_string().contains("control queue"), "{error}");
         }
     }
 

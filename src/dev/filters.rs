@@ -118,7 +118,7 @@ impl Device {
             self.need(Features::HASH_REPORT, "received frames can't be spread over queues by their hash")?;
         }
         self.check_rss(rss)?;
-        self.tell_rss(rss)?;
+        self.tell_rss(rss, self.active)?;
         self.wishes.rss = Some(rss.clone());
         Ok(())
     }
@@ -143,13 +143,13 @@ impl Device {
             let message = format!("RSS: the device takes a table of a power of two of entries, {table} at most");
             return Err(Error::new(Errno::ENOTSUP, message));
         }
-        match rss.table.iter().find(|queue| **queue >= self.pairs) {
+        match rss.table.iter().find(|queue| **queue >= self.active) {
             Some(queue) => Err(Error::invalid(format!("RSS: there is no receive queue {queue}"))),
             None => Ok(()),
         }
     }
 
-    fn tell_rss(&mut self, rss: &Rss) -> Result<()> {
+    fn tell_rss(&mut self, rss: &Rss, pairs: u16) -> Result<()> {
         if !self.has(Features::RSS) {
             // `struct virtio_net_hash_config`.
             let data = [&rss.types.to_le_bytes()[..], &[0; 8], &[rss.key.len() as u8], &rss.key].concat();
@@ -159,7 +159,7 @@ impl Device {
         let table: Vec<u8> = rss.table.iter().flat_map(|queue| queue.to_le_bytes()).collect();
         let mask = (rss.table.len() as u16).wrapping_sub(1).to_le_bytes();
         let head = [&rss.types.to_le_bytes()[..], &mask, &[0; 2], &table];
-        let data = [&head.concat()[..], &self.pairs.to_le_bytes(), &[rss.key.len() as u8], &rss.key].concat();
+        let data = [&head.concat()[..], &pairs.to_le_bytes(), &[rss.key.len() as u8], &rss.key].concat();
         self.command(Control::MQ_RSS_CONFIG, &data)
     }
 
@@ -191,7 +191,8 @@ impl Device {
         let index = self.backend.as_ref().and_then(|backend| backend.control_ring());
         let index = index.filter(|_| self.features.contains(Features::CTRL_VQ));
         let timeout = self.config.timeout();
-        self.control = index.map(|index| ControlQueue::new(index, self.features, timeout)).transpose()?;
+        let most = self.backend.as_ref().map_or(0, |backend| backend.max_ring_size());
+        self.control = index.map(|index| ControlQueue::new(index, most, self.features, timeout)).transpose()?;
         Ok(())
     }
 
@@ -206,11 +207,25 @@ impl Device {
     }
 
     /// Tells a device that has a control queue how many pairs are used.
-    pub(super) fn tell_pairs(&mut self, pairs: u16) -> Result<()> {
+    fn tell_pairs(&mut self, pairs: u16) -> Result<()> {
         if self.control.is_none() || !self.has(Features::MQ) {
             return Ok(());
         }
         self.command(Control::MQ_VQ_PAIRS_SET, &pairs.to_le_bytes())
+    }
+
+    /// Tells a running device of another number of pairs, and then how frames are spread over these: a device that is told of a
+    /// number may end receive side scaling by that (VIRTIO 5.1.6.5.5), as QEMU does.
+    pub(super) fn tell_change_of_pairs(&mut self, pairs: u16) -> Result<()> {
+        self.tell_pairs(pairs)?;
+        self.tell_wanted_rss(pairs)
+    }
+
+    fn tell_wanted_rss(&mut self, pairs: u16) -> Result<()> {
+        match self.wanted_rss(pairs) {
+            Some(rss) => self.tell_rss(&rss, pairs).or_else(refused),
+            None => Ok(()),
+        }
     }
 
     /// Tells a device that has just come up what is wished for. What it refuses, it goes on without.
@@ -233,10 +248,7 @@ impl Device {
                 self.command(command, &data).or_else(refused)?;
             }
         }
-        if let Some(rss) = self.wanted_rss() {
-            self.tell_rss(&rss).or_else(refused)?;
-        }
-        Ok(())
+        self.tell_wanted_rss(self.active)
     }
 }
 

@@ -201,9 +201,13 @@ impl Device {
             let message = format!("{pairs} queue pairs: the device was started with {most}; for more, stop it first");
             return Err(Error::new(Errno::EBUSY, message));
         }
+        if pairs < before && !self.can_disable_rings() {
+            // Before the device hears of it.
+            return Err(no_disabling());
+        }
         let more = pairs > before;
         if !more {
-            self.tell_pairs(pairs)?;
+            self.tell_change_of_pairs(pairs)?;
         }
         let (range, sides) =
             if more { (before..pairs, [Side::Rx, Side::Tx]) } else { (pairs..before, [Side::Tx, Side::Rx]) };
@@ -213,7 +217,7 @@ impl Device {
             }
         }
         self.active = pairs;
-        if more { self.tell_pairs(pairs) } else { Ok(()) }
+        if more { self.tell_change_of_pairs(pairs) } else { Ok(()) }
     }
 
     /// Rings of the pairs that are used.
@@ -373,7 +377,7 @@ pub(super) fn running(queues: &[Option<Queue>], pairs: u16) -> impl Iterator<Ite
 }
 
 fn no_disabling() -> Error {
-    let sentence = "the back-end has no protocol features (bit 30), without which its rings cannot be disabled; stop the \
-                    whole device";
+    let sentence = "single rings of this device cannot be disabled while it runs (a vhost-user back-end needs protocol \
+                    features, bit 30, for that, a vDPA device ENABLE_AFTER_DRIVER_OK); stop the whole device";
     Error::new(Errno::ENOTSUP, sentence)
 }

@@ -29,7 +29,7 @@ pub struct RssLimits {
 
 impl Device {
     /// Chooses what is hashed of received frames, and, with a table, which queue they go to by it. An empty key is the default
-    /// one. Now and after each start.
+    /// one. Now and after each start. While fewer queues are used than the table names, frames are spread evenly.
     pub fn set_rss(&mut self, mut rss: Rss) -> Result<()> {
         if rss.key.is_empty() {
             rss.key = DEFAULT_KEY.to_vec();
@@ -45,7 +45,7 @@ impl Device {
             return Err(Error::new(Errno::ENOTSUP, message));
         }
         if limits.table > 0 && rss.table.is_empty() {
-            rss.table = self.even_table(limits.table);
+            rss.table = even_table(limits.table, self.active);
         }
         if self.is_told_of_hashes() {
             self.steer(&rss)?
@@ -73,23 +73,22 @@ impl Device {
         Ok(RssLimits { types: space.supported_hash_types, key: space.rss_max_key_size.into(), table })
     }
 
-    /// What a device that has just come up is to be told, if anything: without a hash type chosen it would hash nothing.
-    pub(super) fn wanted_rss(&mut self) -> Option<Rss> {
-        if !self.is_told_of_hashes() {
+    /// What a device is to be told that uses so many pairs, if anything: without a hash type chosen it would hash nothing.
+    pub(super) fn wanted_rss(&mut self, pairs: u16) -> Option<Rss> {
+        let unasked = self.config.offloads.contains(Offloads::HASH);
+        if !self.is_told_of_hashes() || self.wishes.rss.is_none() && !unasked {
             return None;
         }
-        if self.wishes.rss.is_none() && self.config.offloads.contains(Offloads::HASH) {
-            let limits = self.rss_limits().ok()?;
+        let limits = self.rss_limits().ok()?;
+        let mut rss = self.wishes.rss.clone().unwrap_or_else(|| {
             let key = DEFAULT_KEY.get(..DEFAULT_KEY.len().min(limits.key.into())).unwrap_or_default().to_vec();
-            return Some(Rss { types: limits.types, key, table: self.even_table(limits.table) });
+            Rss { types: limits.types, key, table: Vec::new() }
+        });
+        // The choice may be of a time with more pairs, or with a device that took no table. It is kept for when it fits again.
+        if self.has_rss() && (rss.table.is_empty() || rss.table.iter().any(|queue| *queue >= pairs)) {
+            rss.table = even_table(limits.table, pairs);
         }
-        self.wishes.rss.clone()
-    }
-
-    /// All queues, evenly; no table for a device that takes none.
-    fn even_table(&self, most: u16) -> Vec<u16> {
-        let entries = ENTRIES.min(most).checked_ilog2().map_or(0, |log| 1 << log);
-        (0..entries).map(|entry| entry % self.pairs).collect()
+        (!self.has_rss() || !rss.table.is_empty()).then_some(rss)
     }
 
     fn is_told_of_hashes(&self) -> bool {
@@ -123,4 +122,10 @@ impl Device {
         }
         Ok(())
     }
+}
+
+/// All queues of so many pairs, evenly; no table for a device that takes none.
+fn even_table(most: u16, pairs: u16) -> Vec<u16> {
+    let entries = ENTRIES.min(most).checked_ilog2().map_or(0, |log| 1 << log);
+    (0..entries).map(|entry| entry % pairs.max(1)).collect()
 }

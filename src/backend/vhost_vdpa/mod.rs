@@ -394,6 +394,10 @@ impl Backend for VhostVdpa {
         self.calls.call(&format!("mmap of the doorbell of ring {index}"), map).ok().map(Arc::new)
     }
 
+    fn max_ring_size(&self) -> u16 {
+        self.max_ring_size
+    }
+
     fn control_ring(&self) -> Option<u16> {
         // VIRTIO 5.1.2: behind the data queues, of which there are two when no more were negotiated.
         let several = self.chosen.intersects(Features::MQ | Features::RSS);

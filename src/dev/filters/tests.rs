@@ -38,6 +38,10 @@ struct Fake {
     ring: Option<Ring>,
     over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+    /// Its rings stay enabled while it runs.
+    fixed: bool,
+    /// Its longest ring; 0: any.
+    most: u16,
 }
 
 impl Fake {
@@ -125,6 +129,7 @@ impl Backend for Fake {
         self.set_memory(to)
     }
     fn setup_ring(&mut self, ring: &RingSetup<'_>) -> Result<()> {
+        assert!(self.most == 0 || ring.size <= self.most, "ring {} has {}", ring.index, ring.size);
         if ring.index == CONTROL {
             let at = |addr: u64| addr as *mut u8;
             let areas = Areas { desc: at(ring.desc), driver: at(ring.driver), device: at(ring.device) };
@@ -135,7 +140,10 @@ impl Backend for Fake {
         Ok(())
     }
     fn can_disable_rings(&self) -> bool {
-        true
+        !self.fixed
+    }
+    fn max_ring_size(&self) -> u16 {
+        if self.most == 0 { 0x8000 } else { self.most }
     }
     fn enable_ring(&mut self, _: u16, _: bool) -> Result<()> {
         Ok(())
@@ -188,20 +196,27 @@ impl Backend for Fake {
 }
 
 fn candidate(log: &Log) -> Candidate {
-    let mut backend = Fake::default();
+    candidate_of(Fake::default(), log)
+}
+
+fn candidate_of(mut backend: Fake, log: &Log) -> Candidate {
     backend.log = log.clone();
     let (offered, space) = (backend.features().unwrap(), None);
     Candidate { backend: Box::new(backend), loopback: None, offered, max_pairs: PAIRS, space }
 }
 
 fn device(devargs: &str, log: &Log) -> Device {
+    device_of(Fake::default(), devargs, log)
+}
+
+fn device_of(backend: Fake, devargs: &str, log: &Log) -> Device {
     let mut config = Config::default();
     config.parse(devargs).unwrap();
     // A device whose back-end has not come yet; then ours comes.
     let path = std::env::temp_dir().join(format!("vuser-filters-{}-{devargs}", std::process::id()));
     (config.path, config.server) = (path, true);
     let mut device = Device::new(config).unwrap();
-    device.attach(candidate(log)).unwrap();
+    device.attach(candidate_of(backend, log)).unwrap();
     let pool = Pool::new(PoolConfig { count: 64, huge: false, ..PoolConfig::default() }).unwrap();
     device.setup_rx(0, 0, SourceSetup::Pool(pool.clone())).unwrap();
     device.setup_tx(0, 0, SourceSetup::Pool(pool)).unwrap();
@@ -296,4 +311,74 @@ fn what_is_left_out_of_a_choice_of_hashes_is_the_usual() {
     assert_eq!(device.rss_limits().unwrap(), limits);
     assert_eq!(device.set_rss(Rss { types: 0x40, ..Rss::default() }).unwrap_err().errno(), Errno::ENOTSUP);
     assert!(taken(&log).is_empty());
+}
+
+/// How RSS is told, with the default key.
+fn told_rss(types: u8, table: &[u8], pairs: u8) -> Vec<u8> {
+    let entries: Vec<u8> = table.iter().flat_map(|queue| [*queue, 0]).collect();
+    let mask = (table.len() - 1) as u8;
+    [&[4, 1, types, 0, 0, 0, mask, 0, 0, 0][..], &entries, &[pairs, 0, 40], &DEFAULT_KEY].concat()
+}
+
+#[test]
+fn frames_are_spread_over_the_pairs_that_are_used() {
+    let log = Log::default();
+    let mut device = device("path=x,queues=2,in_order=1,mac=02:00:00:00:00:07", &log);
+    let rss = Rss { types: 0x3, key: Vec::new(), table: vec![0, 1, 1, 0] };
+    let mac = vec![1, 1, 2, 0, 0, 0, 0, 7];
+    device.set_rss(rss.clone()).unwrap();
+    device.set_queue_pairs(1).unwrap();
+    device.start().unwrap();
+    assert_eq!(taken(&log), [vec![4, 0, 1, 0], mac.clone(), told_rss(0x3, &[0; 128], 1)]);
+    assert_eq!(device.set_rss(rss.clone()).unwrap_err().errno(), Errno::EINVAL);
+    device.stop().unwrap();
+    // What was chosen holds again when there are as many pairs again.
+    device.set_queue_pairs(2).unwrap();
+    device.start().unwrap();
+    let whole = told_rss(0x3, &[0, 1, 1, 0], 2);
+    assert_eq!(taken(&log), [vec![4, 0, 2, 0], mac, whole.clone()]);
+    // The same while it runs: a device ends RSS when it is told of pairs.
+    device.set_queue_pairs(1).unwrap();
+    assert_eq!(taken(&log), [vec![4, 0, 1, 0], told_rss(0x3, &[0; 128], 1)]);
+    assert_eq!(device.set_rss(rss).unwrap_err().errno(), Errno::EINVAL);
+    device.set_queue_pairs(2).unwrap();
+    assert_eq!(taken(&log), [vec![4, 0, 2, 0], whole]);
+}
+
+#[test]
+fn a_choice_of_hashes_without_a_device_gets_a_table_when_one_comes() {
+    let log = Log::default();
+    let mut device = device("path=x,queues=2,in_order=0,csum=0", &log);
+    device.start().unwrap();
+    assert_eq!(taken(&log), [[4, 0, 2, 0]]);
+    device.detach(&Error::new(Errno::ENODEV, "it is taken away"));
+    device.set_rss(Rss { types: 0x6, ..Rss::default() }).unwrap();
+    device.attach(candidate(&log)).unwrap();
+    let even: Vec<u8> = (0..128).map(|n| n % 2).collect();
+    assert_eq!(taken(&log), [vec![4, 0, 2, 0], told_rss(0x6, &even, 2)]);
+}
+
+#[test]
+fn a_device_that_keeps_its_rings_is_not_told_of_fewer_pairs() {
+    let log = Log::default();
+    let mut fixed = Fake::default();
+    fixed.fixed = true;
+    let mut device = device_of(fixed, "path=x,queues=2,in_order=1,csum=0", &log);
+    device.start().unwrap();
+    taken(&log);
+    let error = device.set_queue_pairs(1).unwrap_err();
+    assert!(error.errno() == Errno::ENOTSUP && error.to_string().contains("vDPA"), "{error}");
+    assert!(taken(&log).is_empty());
+    assert_eq!(device.info().pairs, 2);
+}
+
+#[test]
+fn a_control_queue_is_no_longer_than_the_devices_rings() {
+    let log = Log::default();
+    let mut short = Fake::default();
+    short.most = 32;
+    let mut device = device_of(short, "path=x,queues=2,in_order=1,queue_size=32", &log);
+    device.start().unwrap();
+    device.set_promiscuous(true).unwrap();
+    assert_eq!(taken(&log), [vec![4, 0, 2, 0], vec![0, 0, 1]]);
 }
