@@ -85,8 +85,8 @@ fn bench(simd: Simd, features: Features, size: u16, len: u32) -> (Bench, RingPla
     // The headers of a device that merges: one buffer. Nobody overwrites them here.
     let all: Vec<_> = std::iter::from_fn(|| pool.get()).collect();
     for m in &all {
-        // SAFETY: inside the buffer, behind the headroom.
-        unsafe { m.data().add(10).cast::<u16>().write(1) };
+        // SAFETY: inside the headroom, at whose end the header is.
+        unsafe { m.data().sub(2).cast::<u16>().write(1) };
     }
     // SAFETY: buffers of a living pool.
     all.into_iter().for_each(|m| unsafe { Pool::free(m) });
