@@ -189,6 +189,18 @@ fn told(log: &str) -> (u64, usize) {
     (sizes.map(size).sum(), tables.len())
 }
 
+/// The same, as soon as what it has logged is what is waited for: the log comes by a pipe, after the answer.
+fn told_soon(log: impl Fn() -> String, wanted: impl Fn(u64, usize) -> bool) -> (u64, usize) {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(5);
+    loop {
+        let (bytes, tables) = told(&log());
+        if wanted(bytes, tables) || std::time::Instant::now() > end {
+            return (bytes, tables);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
 /// Memory that comes while the port runs can be sent from; memory that goes is taken from the back-end as well. The
 /// back-end is another process: EAL holds a lock meanwhile that a vhost port in this one would wait for.
 #[test]
@@ -208,14 +220,15 @@ fn memory_comes_and_goes() {
         for _ in 0..5 {
             let (before, tables) = told(&testpmd.log_since(mark));
             port.tell("pool name=late count=16000 cache=0");
-            let (with, more) = told(&testpmd.log_since(mark));
+            let log = || testpmd.log_since(mark);
+            let (with, more) = told_soon(log, |bytes, more| bytes > before && more > tables);
             port.check(with > before, &format!("{}: the device knows of {with} bytes, as before", way.name));
             port.check(more > tables, &format!("{}: it was not told", way.name));
             port.tell(&format!("{frames} pool=late"));
             // All that was sent from it must have come back.
             port.tell(&format!("cleanup port={device}"));
             port.tell("unpool name=late");
-            let (after, _) = told(&testpmd.log_since(mark));
+            let (after, _) = told_soon(log, |bytes, _| bytes < with);
             port.check(after < with, &format!("{}: the device still has memory that is gone", way.name));
             port.tell(&frames);
         }
