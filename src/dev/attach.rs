@@ -19,8 +19,8 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::dial::{Candidate, Errand, Missed};
+use super::engine::{FORSAKEN, WAITING};
 use super::events::{Event, Kind};
-use super::queues::Side;
 use super::start::LET_GO;
 use super::{Device, Engine, Offloads, Parked, Way, negotiate};
 use crate::backend::Notice;
@@ -216,18 +216,17 @@ impl Device {
         log::warn!("{}: {why}", backend.describe());
         self.link.reason = why.to_string();
         (self.running, self.status, self.control) = (false, Status::empty(), None);
+        let state = self.without_device();
         for (index, queue) in (0..).zip(self.queues.iter_mut()) {
             let Some(queue) = queue else { continue };
             queue.on = false;
             if let Err(e) = queue.port.set_doorbell(index as u16, None) {
                 log::warn!("ring {index} is woken by a doorbell of a device that has gone: {e}");
             }
-            // What nobody takes shall not be offered; what had come is still to be had.
             if self.started
-                && Side::of(index) == Side::Tx
-                && let Err(e) = queue.wait()
+                && let Err(e) = queue.wait(state)
             {
-                log::warn!("transmit queue {}: {e}", index / 2);
+                log::warn!("ring {index}: {e}");
             }
         }
         backend.hang_up();
@@ -373,6 +372,12 @@ impl Device {
         self.link.reason = why.to_string();
         self.live.refused.fetch_add(1, Ordering::Relaxed);
         self.live.events.tell(Kind::Refused, why.to_string());
+    }
+
+    /// What a queue says that is to run and has no device.
+    pub(super) fn without_device(&self) -> u8 {
+        let may_come = self.config.reconnect || self.link.number == 0;
+        if may_come { WAITING } else { FORSAKEN }
     }
 
     fn try_later(&mut self) {

@@ -124,7 +124,10 @@ impl Engine {
 pub(super) const IDLE: u8 = 0;
 pub(super) const WORKING: u8 = 1;
 pub(super) const HALTED: u8 = 2;
+/// There is no device, and another one may come.
 pub(super) const WAITING: u8 = 3;
+/// There is no device, and none will come.
+pub(super) const FORSAKEN: u8 = 4;
 
 /// What an engine had whose device is gone. What is not [restored](Engine::restore) goes back to where it came from when
 /// this is dropped.

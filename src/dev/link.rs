@@ -128,7 +128,7 @@ impl Link {
         self.number += 1;
         self.begins();
         self.next = None;
-        self.watch.timer.clear();
+        self.look_again();
         Ok(())
     }
 
@@ -158,6 +158,18 @@ impl Link {
             log::warn!("{}: {e}", backend.describe());
         }
         self.lingering.push(Lingering { number: self.number, backend });
+        self.look_again();
+    }
+
+    /// A device that is not a program hangs nothing up: whether it has let go has to be looked for.
+    fn look_again(&self) {
+        if self.next.is_some() {
+            // It is looked at then.
+        } else if self.lingering.is_empty() {
+            self.watch.timer.clear();
+        } else if let Err(e) = self.watch.timer.set(self.longest) {
+            log::error!("what a back-end still has comes back when something else happens: {e}");
+        }
     }
 
     /// Whether the back-end of that connection may still use what it was lent.
@@ -167,7 +179,10 @@ impl Link {
 
     /// Forgets back-ends that have let go.
     pub(super) fn let_go(&mut self) {
-        self.lingering.retain(|l| !l.backend.wait_gone(Duration::ZERO));
+        if !self.lingering.is_empty() {
+            self.lingering.retain(|l| !l.backend.wait_gone(Duration::ZERO));
+            self.look_again();
+        }
     }
 
     /// Closes all connections on our side.

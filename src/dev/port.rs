@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::engine::{Engine, HALTED, IDLE, WAITING, WORKING};
+use super::engine::{Engine, FORSAKEN, HALTED, IDLE, WAITING, WORKING};
 use crate::buf::MbufRef;
 use crate::error::{Error, Result};
 use crate::mem::doorbell::Doorbell;
@@ -75,9 +75,9 @@ impl Paused<'_> {
         std::mem::replace(self.engine(), engine)
     }
 
-    /// Until it is replaced, the engine is one that waits for its next device.
-    pub(super) fn says_that_it_waits(&mut self) {
-        self.port.state.store(WAITING, Ordering::Release);
+    /// What is said of the engine, until it is replaced.
+    pub(super) fn says(&mut self, state: u8) {
+        self.port.state.store(state, Ordering::Release);
     }
 
     /// Collects all that has been sent; whether the device has nothing left to send.
@@ -305,6 +305,10 @@ impl Port {
         match self.state.load(Ordering::Acquire) {
             WORKING => Ok(()),
             WAITING => Err(Error::new(Errno::ENETDOWN, "there is no back-end; the queue goes on when one comes")),
+            FORSAKEN => Err(Error::new(
+                Errno::ENETDOWN,
+                "the back-end has gone, and with reconnect=0 it is not looked for again; stop the device",
+            )),
             HALTED => Err(Error::new(Errno::ENETDOWN, "the queue is stopped; start it")),
             _ => Err(Error::new(Errno::ENETDOWN, "the device is not started")),
         }

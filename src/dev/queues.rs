@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::engine::{Engine, Salvage};
+use super::engine::{Engine, HALTED, Salvage};
 use super::port::{Port, RxHandle, TxHandle};
 use super::{Config, Device};
 use crate::buf::pool::{Cache, Pool};
@@ -103,20 +103,19 @@ impl Queue {
         Ok(())
     }
 
-    /// Keeps bursts away from the ring until it is filled again.
-    pub(super) fn halt(&self) -> Result<()> {
+    /// There is no device. What nobody takes shall not be offered; what had come is still to be had. A queue that is to run
+    /// and has nothing says `state` meanwhile.
+    pub(super) fn wait(&self, state: u8) -> Result<()> {
         let mut paused = self.port.pause()?;
-        let engine = paused.replace(Engine::Idle);
-        paused.replace(engine.halted());
-        Ok(())
-    }
-
-    /// The same, until the next device comes.
-    pub(super) fn wait(&self) -> Result<()> {
-        let mut paused = self.port.pause()?;
-        let engine = paused.replace(Engine::Idle);
-        paused.replace(engine.halted());
-        paused.says_that_it_waits();
+        let engine = match paused.replace(Engine::Idle) {
+            engine @ Engine::Rx(_) if self.run => engine,
+            other => other.halted(),
+        };
+        let has_frames = matches!(engine, Engine::Rx(_));
+        paused.replace(engine);
+        if !has_frames {
+            paused.says(if self.run { state } else { HALTED });
+        }
         Ok(())
     }
 
@@ -248,7 +247,7 @@ impl Device {
     pub fn run_queue(&mut self, side: Side, pair: u16, run: bool) -> Result<()> {
         let (index, name) = (side.index(pair), side.name());
         let (started, running) = (self.started, self.running);
-        let can_disable = self.can_disable_rings();
+        let (can_disable, state) = (self.can_disable_rings(), self.without_device());
         let used = index < self.rings_used();
         let queue = self.queues.get_mut(index).and_then(Option::as_mut).filter(|q| q.source.is_some());
         let queue = queue.ok_or_else(|| Error::invalid(format!("{name} queue {pair} has not been set up")))?;
@@ -265,10 +264,10 @@ impl Device {
         if !running {
             // The rings are made anew when a back-end comes.
             queue.run = run;
-            return match (side, run) {
-                (Side::Rx, true) => queue.work(),
-                _ => queue.halt(),
-            };
+            if run && side == Side::Rx {
+                queue.work()?;
+            }
+            return queue.wait(state);
         }
         if queue.run != run {
             if run { self.start_queue(index) } else { self.stop_queue_alone(index) }?;

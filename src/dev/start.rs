@@ -62,7 +62,8 @@ impl Device {
         }
         log::info!("{}; the device starts when one comes", self.describe());
         self.started = true;
-        Ok(())
+        let state = self.without_device();
+        running(&self.queues, self.pairs).try_for_each(|(_, queue)| queue.wait(state))
     }
 
     /// Without merged buffers, a frame that does not fit one is dropped by the device.

@@ -1,5 +1,6 @@
 //! The whole life: before the first back-end, with it, without it, with the next.
 
+use vuser::dev::Side;
 use vuser::dev::events::Kind;
 
 use crate::rig::{Rig, place, until};
@@ -41,6 +42,39 @@ fn a_server_starts_without_a_back_end_and_survives_many() {
         }
         rig.close();
     }
+}
+
+#[test]
+fn a_queue_that_does_nothing_says_the_true_reason() {
+    const WAITS: &str = "there is no back-end; the queue goes on when one comes";
+    const STOPPED: &str = "the queue is stopped; start it";
+    let mut rig = Rig::new("server=1");
+    assert_eq!([rig.says(0), rig.says(1)], ["the device is not started"; 2]);
+    rig = rig.start();
+    assert_eq!([rig.says(0), rig.says(1)], [WAITS; 2]);
+    let run = |rig: &Rig, side, on| rig.device(|d| d.run_queue(side, 0, on)).unwrap();
+    for (side, ring) in [(Side::Rx, 0), (Side::Tx, 1)] {
+        run(&rig, side, false);
+        assert_eq!(rig.says(ring), STOPPED);
+        run(&rig, side, true);
+        assert_eq!(rig.says(ring), WAITS);
+    }
+    let back_end = rig.come("");
+    rig.event(Kind::LinkUp);
+    rig.echo(10);
+    assert_eq!([rig.says(0), rig.says(1)], [""; 2]);
+    drop(back_end);
+    rig.event(Kind::LinkDown);
+    // What had come is still received.
+    assert_eq!([rig.says(0), rig.says(1)], ["", WAITS]);
+    run(&rig, Side::Tx, false);
+    assert_eq!(rig.says(1), STOPPED);
+    run(&rig, Side::Tx, true);
+    assert_eq!(rig.says(1), WAITS);
+    let _back_end = rig.come("");
+    rig.event(Kind::LinkUp);
+    rig.echo(10);
+    rig.close();
 }
 
 #[test]

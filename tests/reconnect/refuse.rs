@@ -79,6 +79,8 @@ fn a_device_that_does_not_look_again_says_so() {
     next(&mut rig, &mut back_end, "");
     std::thread::sleep(std::time::Duration::from_millis(50));
     assert!(!rig.info().attached);
+    let lost = "the back-end has gone, and with reconnect=0 it is not looked for again; stop the device";
+    assert_eq!([rig.says(0), rig.says(1)], ["", lost]);
     rig.device(|d| d.stop()).unwrap();
     let error = rig.device(|d| d.start()).unwrap_err();
     assert!(error.errno() == nix::errno::Errno::ENOTCONN && error.to_string().contains("reconnect=0"), "{error}");

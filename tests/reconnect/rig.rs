@@ -81,6 +81,11 @@ impl Rig {
         self.device(Device::info)
     }
 
+    /// What a queue says of itself; empty when it works.
+    pub fn says(&self, ring: u32) -> String {
+        self.port(ring).status().map_or_else(|e| e.to_string(), |()| String::new())
+    }
+
     fn port(&self, ring: u32) -> Arc<Port> {
         self.device(|d| d.port(ring).unwrap().clone())
     }

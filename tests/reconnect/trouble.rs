@@ -54,6 +54,21 @@ fn one_that_goes_at_any_message_is_survived() {
 }
 
 #[test]
+fn after_one_that_goes_while_it_is_taken_the_queues_wait() {
+    let (mut back_end, mut rig) = rig("");
+    rig.echo(20);
+    let late = messages().iter().position(|m| m.name() == "SET_VRING_ADDR").unwrap();
+    drop(back_end.take());
+    rig.event(Kind::LinkDown);
+    let mut peer = Peer::listen(&rig.path, &modern(), at(late, || Deed::Close));
+    peer.join();
+    rig.event(Kind::Refused);
+    let waits = "there is no back-end; the queue goes on when one comes";
+    assert_eq!([rig.says(0), rig.says(1)], [waits; 2]);
+    rig.close();
+}
+
+#[test]
 fn one_that_falls_silent_at_any_message_is_named_and_left() {
     let (mut back_end, mut rig) = rig("timeout_ms=300");
     for (n, message) in messages().iter().enumerate() {

@@ -6,6 +6,7 @@
 //! closing it reset the device and may hang as well.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ pub(super) struct Calls {
     closed: Mutex<Receiver<()>>,
     /// Why it was given up.
     dead: Mutex<Option<String>>,
+    /// A call took too long. Whoever waited for that waits no more when the device is closed.
+    hung: AtomicBool,
 }
 
 impl Calls {
@@ -59,7 +62,7 @@ impl Calls {
             Err(_) => return Err(hangs(&name, "open", timeout)),
         }
         let (jobs, closed) = (Mutex::new(Some(jobs)), Mutex::new(closed));
-        Ok(Self { name, timeout, jobs, closed, dead: Mutex::new(None) })
+        Ok(Self { name, timeout, jobs, closed, dead: Mutex::new(None), hung: AtomicBool::new(false) })
     }
 
     pub(super) fn name(&self) -> &str {
@@ -94,6 +97,7 @@ impl Calls {
             }
             Err(_) => {
                 let error = hangs(&self.name, what, self.timeout);
+                self.hung.store(true, Ordering::Relaxed);
                 self.give_up(&error.to_string());
                 Err(error)
             }
@@ -133,7 +137,8 @@ fn hangs(name: &str, what: &str, timeout: Duration) -> Error {
 impl Drop for Calls {
     fn drop(&mut self) {
         self.give_up("it is closed");
-        if !self.wait_closed(self.timeout) {
+        let patience = if self.hung.load(Ordering::Relaxed) { Duration::ZERO } else { self.timeout };
+        if !self.wait_closed(patience) {
             log::warn!("{}: the device hangs while it is closed; the kernel closes it when it ends", self.name);
         }
     }
