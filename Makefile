@@ -168,7 +168,7 @@ test-foreign: lib $(FOREIGN)
 
 # Open vSwitch and testpmd, which come and go.
 test-peers: lib $(PEERS)
-	$(CARGO) test --locked --features header --test peers
+	$(CARGO) test --locked --features header --test peers --test pairs
 
 # In a kernel of their own, which is built once and kept (tests/vm/uml/build.sh).
 test-vm: lib examples

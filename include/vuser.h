@@ -593,7 +593,8 @@ int vuser_config_parse(struct vuser_config *config,
 //
 // -EINVAL: the configuration can't be; -ENOENT, -ECONNREFUSED, -EACCES: no back-end there; -ENOTSUP: it can't do what
 // is wanted; -ETIMEDOUT: it doesn't answer, or none came; -EPROTO: it answers nonsense; -EADDRINUSE: somebody listens at
-// that path, or there is a file that is no socket. With path=/dev/vhost-net: -EPERM, -EACCES: a permission is missing;
+// that path, or there is a file that is no socket. -EMFILE: each queue pair takes six
+// descriptors and more, and the process may not have so many. With path=/dev/vhost-net: -EPERM, -EACCES: a permission is missing;
 // -ENOENT: a module of the kernel's is; -EBUSY: somebody else has the interface. The sentence says what helps.
 int vuser_dev_init(const struct vuser_config *config,
                    struct vuser_dev **dev);

@@ -122,7 +122,8 @@ const _: () = assert!(
 ///
 /// -EINVAL: the configuration can't be; -ENOENT, -ECONNREFUSED, -EACCES: no back-end there; -ENOTSUP: it can't do what
 /// is wanted; -ETIMEDOUT: it doesn't answer, or none came; -EPROTO: it answers nonsense; -EADDRINUSE: somebody listens at
-/// that path, or there is a file that is no socket. With path=/dev/vhost-net: -EPERM, -EACCES: a permission is missing;
+/// that path, or there is a file that is no socket. -EMFILE: each queue pair takes six
+/// descriptors and more, and the process may not have so many. With path=/dev/vhost-net: -EPERM, -EACCES: a permission is missing;
 /// -ENOENT: a module of the kernel's is; -EBUSY: somebody else has the interface. The sentence says what helps.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_dev_init(config: *const vuser_config, dev: *mut *mut vuser_dev) -> c_int {

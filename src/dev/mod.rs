@@ -16,6 +16,7 @@ pub mod dial;
 mod engine;
 pub mod events;
 mod extras;
+mod files;
 pub mod filters;
 pub mod handle;
 mod link;
@@ -168,6 +169,7 @@ impl Device {
     /// Connects to the device and asks what it is; with server=1, listens for it.
     pub fn new(config: Config) -> Result<Self> {
         config.validate()?;
+        files::there_is_room(&config)?;
         let link = Link::new(&config)?;
         let chosen = negotiate::wanted(&config);
         let offered = negotiate::SUPPORTED;

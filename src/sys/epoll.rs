@@ -6,6 +6,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::epoll::{EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
+use super::limits;
 use crate::error::{Error, Result};
 
 /// What makes a descriptor ready.
@@ -26,7 +27,7 @@ impl Epoll {
     pub fn new() -> Result<Self> {
         nix::sys::epoll::Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
             .map(Self)
-            .map_err(|e| Error::sys(e, "cannot create an epoll descriptor (is the limit on open files reached?)"))
+            .map_err(|e| limits::not_opened(e, "cannot create an epoll descriptor"))
     }
 
     /// Adds a descriptor. It leaves by [`remove`](Self::remove), or when its file is closed.

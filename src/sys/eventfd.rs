@@ -7,7 +7,8 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use crate::error::{Error, Result};
+use super::limits;
+use crate::error::Result;
 
 /// An eventfd, non-blocking and closed on exec.
 #[derive(Debug)]
@@ -18,7 +19,7 @@ impl Bell {
     pub fn new() -> Result<Self> {
         EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)
             .map(|e| Self(e.into()))
-            .map_err(|e| Error::sys(e, "cannot create an eventfd (is the limit on open files reached? see ulimit -n)"))
+            .map_err(|e| limits::not_opened(e, "cannot create an eventfd"))
     }
 
     /// A bell that came from another process.

@@ -3,6 +3,7 @@
 pub mod asymmetric;
 pub mod epoll;
 pub mod eventfd;
+pub mod limits;
 pub mod listener;
 pub mod netdev;
 pub mod poll;

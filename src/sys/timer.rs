@@ -6,6 +6,7 @@ use std::time::Duration;
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
+use super::limits;
 use crate::error::{Error, Result};
 
 /// Rings once, when it was set; its descriptor is readable from then on, until it is set again or cleared.
@@ -17,7 +18,7 @@ impl Timer {
     pub fn new() -> Result<Self> {
         TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)
             .map(Self)
-            .map_err(|e| Error::sys(e, "cannot create a timer (is the limit on open files reached?)"))
+            .map_err(|e| limits::not_opened(e, "cannot create a timer"))
     }
 
     /// Sets it to ring so long from now.

@@ -9,6 +9,7 @@ use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::spec::virtio::Features;
 use crate::sys::eventfd::Bell;
+use crate::sys::limits;
 use crate::sys::netdev::{self, NetDev};
 use crate::sys::tap::{self, TapQueue};
 use crate::sys::vhost::Vhost;
@@ -82,8 +83,7 @@ fn not_opened(e: Errno, path: &str, module: &str) -> Error {
         Errno::EACCES | Errno::EPERM => {
             "this needs read and write permission on the file: run as root, or join its group (see ls -l)".to_owned()
         }
-        Errno::EMFILE => "each queue pair takes six descriptors: see ulimit -n".to_owned(),
-        _ => return Error::sys(e, format!("cannot open {path}")),
+        _ => return limits::not_opened(e, &format!("cannot open {path}")),
     };
     Error::new(e, format!("cannot open {path}: {}: {hint}", e.desc()))
 }
