@@ -184,19 +184,9 @@ static inline bool port_works(const struct port *port)
 
 static inline void print_port(const char *name, const struct port *port)
 {
-	static const struct {
-		unsigned bit;
-		const char *word;
-	} words[] = {
-		{ 0, "csum" }, { 1, "guest_csum" }, { 3, "mtu" }, { 5, "mac" }, { 7, "guest_tso4" },
-		{ 8, "guest_tso6" }, { 11, "host_tso4" }, { 12, "host_tso6" }, { 15, "mrg_rxbuf" },
-		{ 16, "status" }, { 17, "ctrl_vq" }, { 18, "ctrl_rx" }, { 19, "ctrl_vlan" },
-		{ 21, "guest_announce" }, { 22, "mq" }, { 23, "ctrl_mac_addr" }, { 28, "indirect_desc" },
-		{ 29, "event_idx" }, { 32, "version_1" }, { 34, "ring_packed" }, { 35, "in_order" },
-		{ 36, "order_platform" },
-	};
+	struct vuser_feature feature;
 	struct vuser_dev_info info;
-	size_t i;
+	unsigned i;
 
 	memset(&info, 0, sizeof(info));
 	info.size = sizeof(info);
@@ -210,9 +200,11 @@ static inline void print_port(const char *name, const struct port *port)
 	if (info.speed != UINT32_MAX)
 		printf(", %" PRIu32 " Mb/s", info.speed);
 	printf("\n%s: features 0x%" PRIx64 ":", name, info.features);
-	for (i = 0; i < sizeof(words) / sizeof(words[0]); i++)
-		if (info.features >> words[i].bit & 1)
-			printf(" %s", words[i].word);
+	memset(&feature, 0, sizeof(feature));
+	feature.size = sizeof(feature);
+	for (i = 0; vuser_dev_feature(port->dev, i, &feature) == 0; i++)
+		if (feature.kind == VUSER_FEATURE_VIRTIO && (info.features >> feature.bit & 1) != 0)
+			printf(" %s", feature.name);
 	putchar('\n');
 }
 

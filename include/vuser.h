@@ -102,6 +102,12 @@
 // Event: events were lost, because nobody took them: `number` of them.
 #define VUSER_EVENT_LOST 9
 
+// Kind of feature: of the virtio device.
+#define VUSER_FEATURE_VIRTIO 0
+
+// Kind of feature: of the vhost-user protocol, between the back-end and this library.
+#define VUSER_FEATURE_PROTOCOL 1
+
 // Received: a VLAN tag is in vlan_tci.
 #define VUSER_MBUF_F_RX_VLAN (UINT64_C(1) << 0)
 
@@ -332,6 +338,8 @@ struct vuser_dev_info {
     uint64_t reconnects;
     // Back-ends that were sent away: they did not suit, or there was one already.
     uint64_t refused;
+    // vhost-user protocol features that the back-end offers, or the last one did.
+    uint64_t protocol_features_offered;
 };
 
 // What has happened to a device without being asked for.
@@ -346,6 +354,28 @@ struct vuser_event {
     uint64_t number;
     // A sentence, may be empty.
     char text[256];
+};
+
+// A feature, and how it stands with it.
+struct vuser_feature {
+    // sizeof(struct vuser_feature), to be set by the caller.
+    size_t size;
+    // Whose, VUSER_FEATURE_*.
+    uint32_t kind;
+    // Its number: the feature is 1 << bit.
+    uint32_t bit;
+    // Its name, the standard's in small letters; "bit_48" for example if it has none.
+    char name[32];
+    // Whether the back-end offers it, or the last one did.
+    uint8_t offered;
+    // Whether it is used, or will be from the next start on.
+    uint8_t used;
+    // Whether this library can make use of it.
+    uint8_t known;
+    // Zero.
+    uint8_t reserved;
+    // A sentence: why it is not used although it is offered, or why it is not there although it is wanted. Else empty.
+    char why[160];
 };
 
 // A packet buffer's descriptor, laid out as DPDK's `struct rte_mbuf`; 128 bytes, aligned to 64.
@@ -752,6 +782,13 @@ int vuser_dirty_log_read(struct vuser_dev *dev,
 
 // Ends vuser_dirty_log_start. No error without a log.
 int vuser_dirty_log_stop(struct vuser_dev *dev);
+
+// One of the features that the back-end offers or that have a name: the virtio features, then the protocol features, each in
+// the order of their bits; index counts from 0. feature->size must be set. With server=1, before a back-end has come, none is
+// offered, and those are used that will be asked for. -ENOENT: there are no more.
+int vuser_dev_feature(const struct vuser_dev *dev,
+                      unsigned int index,
+                      struct vuser_feature *feature);
 
 // Chooses another MAC address, six bytes. A device that can be told is told, by its control queue (CTRL_MAC_ADDR) or as the
 // back-end can, at once or when it is started; of any other the address is the application's alone, and the frames that

@@ -51,6 +51,11 @@ fn frames_are_hashed_where_no_device_does() {
 }
 
 #[test]
+fn features_are_told_in_words() {
+    c_program("feature.c");
+}
+
+#[test]
 fn a_running_device_changes() {
     c_program("running.c");
 }

@@ -36,6 +36,15 @@ pub struct RingSetup<'a> {
     pub kick: BorrowedFd<'a>,
 }
 
+/// All that a device offers, what we make nothing of among it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offers {
+    /// Virtio features.
+    pub features: Features,
+    /// vhost-user protocol features.
+    pub protocol: u64,
+}
+
 /// What a device says by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
@@ -78,6 +87,14 @@ pub trait Backend: Send {
     fn max_queue_pairs(&mut self) -> Result<Option<u16>>;
     /// Protocol features in use (vhost-user), for information.
     fn protocol_features(&self) -> u64;
+    /// All that the device offers, where that is more than [`features`](Self::features).
+    fn offers(&self) -> Offers {
+        Offers::default()
+    }
+    /// Features in use between the device and its transport, without the driver's knowing.
+    fn transport_features(&self) -> Features {
+        Features::empty()
+    }
     /// Tells which bell the device rings for a ring.
     fn set_call(&mut self, index: u16, call: BorrowedFd<'_>) -> Result<()>;
     /// Tells the negotiated features.

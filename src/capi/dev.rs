@@ -4,7 +4,7 @@ use std::ffi::{c_char, c_int, c_void};
 use std::os::fd::BorrowedFd;
 
 use super::config::{config, offloads, vuser_config};
-use super::error::{Sized0, control, fill, get, put};
+use super::error::{Sized0, control, fill, get, put, words};
 use crate::dev::handle::Handle;
 use crate::dev::{Device, Side};
 use crate::error::{Error, Result};
@@ -78,6 +78,8 @@ pub struct vuser_dev_info {
     pub reconnects: u64,
     /// Back-ends that were sent away: they did not suit, or there was one already.
     pub refused: u64,
+    /// vhost-user protocol features that the back-end offers, or the last one did.
+    pub protocol_features_offered: u64,
 }
 
 // SAFETY: integers and arrays of them, `size` first.
@@ -258,11 +260,7 @@ pub unsafe extern "C" fn vuser_dev_get_info(dev: *const vuser_dev, info: *mut vu
 
 fn describe(d: &mut Device) -> vuser_dev_info {
     let info = d.info();
-    let text = |text: &str, to: &mut [c_char]| {
-        let room = to.len() - 1;
-        to.iter_mut().zip(text.bytes().take(room)).for_each(|(to, from)| *to = from as c_char);
-    };
-    let mut out = vuser_dev_info {
+    vuser_dev_info {
         size: size_of::<vuser_dev_info>(),
         device_features: info.offered.bits() as u64,
         features: info.features.bits() as u64,
@@ -279,18 +277,16 @@ fn describe(d: &mut Device) -> vuser_dev_info {
         in_order: info.features.contains(Features::IN_ORDER).into(),
         mergeable: info.framing.mergeable.into(),
         speed: info.speed,
-        backend: [0; 128],
-        path: [0; 32],
+        backend: words(&info.backend),
+        path: words(info.path_name),
         offloads: info.offloads.bits(),
         offload_capa: info.offload_capa.bits(),
         queue_pairs_used: info.pairs,
         attached: info.attached.into(),
         reconnects: info.reconnects,
         refused: info.refused,
-    };
-    text(&info.backend, &mut out.backend);
-    text(info.path_name, &mut out.path);
-    out
+        protocol_features_offered: info.protocol_features_offered,
+    }
 }
 
 /// Sets the link up (1) or down (0). While it is down all rings are disabled: nothing is received, and what is sent

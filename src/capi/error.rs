@@ -72,6 +72,13 @@ pub(super) unsafe fn text<'a>(ptr: *const c_char, argument: &str) -> Result<&'a 
     text.to_str().map_err(|_| Error::invalid(format!("{argument} is not UTF-8")))
 }
 
+/// A text for C, cut off where there is no room for more.
+pub(super) fn words<const N: usize>(text: &str) -> [c_char; N] {
+    let mut words = [0; N];
+    words.iter_mut().zip(text.bytes().take(N.saturating_sub(1))).for_each(|(to, from)| *to = from as c_char);
+    words
+}
+
 /// Plain structs that begin with their own size, so that they can grow.
 ///
 /// # Implementation safety

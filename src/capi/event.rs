@@ -4,7 +4,7 @@ use std::ffi::{c_char, c_int, c_uint};
 use std::os::fd::AsRawFd;
 
 use super::dev::vuser_dev;
-use super::error::{Sized0, control, fill, get};
+use super::error::{Sized0, control, fill, get, words};
 use crate::dev::events::{Event, Kind};
 use crate::error::{Error, Result};
 
@@ -65,9 +65,7 @@ impl vuser_event {
             Kind::Announce => VUSER_EVENT_ANNOUNCE,
             Kind::Lost => VUSER_EVENT_LOST,
         };
-        let mut text = [0; 256];
-        text.iter_mut().zip(event.text.bytes().take(255)).for_each(|(to, from)| *to = from as c_char);
-        Self { size: size_of::<Self>(), kind, reserved: 0, number: event.number, text }
+        Self { size: size_of::<Self>(), kind, reserved: 0, number: event.number, text: words(&event.text) }
     }
 }
 

@@ -12,6 +12,7 @@ pub mod config;
 pub mod dev;
 pub mod event;
 pub mod extras;
+pub mod feature;
 pub mod filter;
 pub mod mbuf;
 pub mod pool;

@@ -91,6 +91,7 @@ impl Device {
         let Candidate { backend, loopback, offered, max_pairs, space } = candidate;
         let first = self.link.number == 0;
         self.link.attach(&*backend)?;
+        self.offers = backend.offers();
         self.backend = Some(backend);
         if loopback.is_some() {
             self.loopback = loopback;

@@ -16,6 +16,7 @@ pub mod dial;
 mod engine;
 pub mod events;
 mod extras;
+pub mod features;
 mod files;
 pub mod filters;
 pub mod handle;
@@ -47,7 +48,7 @@ use queues::Queue;
 pub use queues::{Side, SourceSetup};
 use rings::RingMemory;
 
-use crate::backend::{Backend, Inflight};
+use crate::backend::{Backend, Inflight, Offers};
 use crate::device::Loopback;
 use crate::error::{Error, Result};
 use crate::mem::map::MemoryMap;
@@ -69,6 +70,8 @@ pub struct Device {
     running: bool,
     /// What the back-end offers, or the last one did; before the first, all that can be driven.
     offered: Features,
+    /// All that the back-end offers, or the last one did.
+    offers: Offers,
     /// What was asked for: a back-end with more may come.
     chosen: Features,
     /// Of these, what is in use, or was with the last back-end.
@@ -150,6 +153,7 @@ pub struct Info {
     pub offered: Features,
     pub features: Features,
     pub protocol_features: u64,
+    pub protocol_features_offered: u64,
     pub max_pairs: u16,
     pub mtu: u16,
     pub speed: u32,
@@ -179,6 +183,7 @@ impl Device {
             started: false,
             running: false,
             offered,
+            offers: Offers::default(),
             chosen,
             features: negotiate::agree(negotiate::by_messages(chosen), offered),
             promised: Features::empty(),
@@ -327,6 +332,7 @@ impl Device {
             offered: self.offered,
             features: self.features,
             protocol_features: self.backend.as_ref().map_or(0, |b| b.protocol_features()),
+            protocol_features_offered: self.offers.protocol,
             max_pairs: self.max_pairs,
             mtu: self.mtu(),
             speed: self.speed(),

@@ -32,8 +32,19 @@ pub const SUPPORTED: Features = Features::CSUM
     .union(Features::HASH_REPORT)
     .union(Features::GUEST_HDRLEN);
 
+/// Features whose option, or other reason to be asked for, has this name.
+const ASKED_BY: [(Features, &str); 7] = [
+    (Features::MRG_RXBUF, "mrg_rxbuf=1"),
+    (Features::IN_ORDER, "in_order=1"),
+    (Features::RING_PACKED, "packed_vq=1"),
+    (Features::EVENT_IDX, "event_idx=1"),
+    (Features::INDIRECT_DESC, "indirect=1"),
+    (Features::MQ, "queues=2 or more"),
+    (Features::CTRL_VLAN, "vuser_dev_vlan_filter"),
+];
+
 /// Features that are of use only where there is a control queue of the device's own to speak over.
-const OVER_CONTROL_QUEUE: Features = Features::CTRL_RX
+pub(super) const OVER_CONTROL_QUEUE: Features = Features::CTRL_RX
     .union(Features::CTRL_VLAN)
     .union(Features::GUEST_ANNOUNCE)
     .union(Features::CTRL_MAC_ADDR)
@@ -80,6 +91,23 @@ fn wanted_for(offloads: Offloads) -> Features {
     // hdr_len is always exact here.
     wanted.set(Features::GUEST_HDRLEN, offloads.intersects(Offloads::TSO | Offloads::USO));
     wanted
+}
+
+/// What asks for a feature, in the words of the configuration; nothing for those that are always asked for.
+pub fn asked_by(feature: Features) -> Option<String> {
+    if let Some((_, name)) = ASKED_BY.iter().find(|(features, _)| features.contains(feature)) {
+        return Some((*name).to_owned());
+    }
+    let offloads = Offloads::all().iter().filter(|offload| wanted_for(*offload).contains(feature));
+    let names: Vec<_> =
+        offloads.flat_map(|o| o.iter_names()).map(|(name, _)| format!("{}=1", name.to_lowercase())).collect();
+    (!names.is_empty()).then(|| names.join(" or "))
+}
+
+/// What a feature cannot do without and does not have, among these.
+pub fn lacks(feature: Features, features: Features) -> Option<Features> {
+    let needs = NEEDS.iter().find(|(f, needs)| f.contains(feature) && !features.intersects(*needs));
+    needs.map(|(_, needs)| *needs)
 }
 
 /// The features that a configuration asks for.

@@ -142,6 +142,12 @@ bitflags! {
         const NET_MTU = 1 << 4;
         /// The back-end has requests of its own: SET_BACKEND_REQ_FD.
         const BACKEND_REQ = 1 << 5;
+        /// Rings may be of the other byte order.
+        const CROSS_ENDIAN = 1 << 6;
+        /// Sessions of a cryptographic device.
+        const CRYPTO_SESSION = 1 << 7;
+        /// Memory is fetched as the back-end touches it, after a migration.
+        const PAGEFAULT = 1 << 8;
         /// GET_CONFIG, SET_CONFIG.
         const CONFIG = 1 << 9;
         /// Descriptors may come with requests of the back-end.
@@ -152,10 +158,18 @@ bitflags! {
         const INFLIGHT_SHMFD = 1 << 12;
         /// RESET_DEVICE.
         const RESET_DEVICE = 1 << 13;
+        /// Kicks and calls are messages.
+        const INBAND_NOTIFICATIONS = 1 << 14;
         /// Memory changes region by region: GET_MAX_MEM_SLOTS, ADD_MEM_REG, REM_MEM_REG.
         const CONFIGURE_MEM_SLOTS = 1 << 15;
         /// SET_STATUS, GET_STATUS.
         const STATUS = 1 << 16;
+        /// Memory is Xen's.
+        const XEN_MMAP = 1 << 17;
+        /// Objects are shared with other devices.
+        const SHARED_OBJECT = 1 << 18;
+        /// The back-end's state can be moved.
+        const DEVICE_STATE = 1 << 19;
     }
 }
 

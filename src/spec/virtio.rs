@@ -21,6 +21,8 @@ bitflags! {
         const MTU = 1 << 3;
         /// The device has a MAC address.
         const MAC = 1 << 5;
+        /// Legacy: the device segments whatever TCP.
+        const GSO = 1 << 6;
         /// We accept TCPv4 frames larger than the MTU.
         const GUEST_TSO4 = 1 << 7;
         /// We accept TCPv6 frames larger than the MTU.
@@ -47,6 +49,8 @@ bitflags! {
         const CTRL_RX = 1 << 18;
         /// VLAN filter over the control queue.
         const CTRL_VLAN = 1 << 19;
+        /// Further receive modes over the control queue.
+        const CTRL_RX_EXTRA = 1 << 20;
         /// The device asks for gratuitous announcements.
         const GUEST_ANNOUNCE = 1 << 21;
         /// Several queue pairs.
@@ -75,10 +79,24 @@ bitflags! {
         const IN_ORDER = 1 << 35;
         /// Memory accesses are ordered by the platform.
         const ORDER_PLATFORM = 1 << 36;
+        /// The device has virtual functions.
+        const SR_IOV = 1 << 37;
         /// Notifications carry ring positions.
         const NOTIFICATION_DATA = 1 << 38;
+        /// Notifications carry a word of the device's.
+        const NOTIF_CONFIG_DATA = 1 << 39;
         /// A queue can be reset alone.
         const RING_RESET = 1 << 40;
+        /// There are administration queues.
+        const ADMIN_VQ = 1 << 41;
+        /// The device counts, and tells over the control queue.
+        const DEVICE_STATS = 1 << 50;
+        /// Hashes of what is in tunnels.
+        const HASH_TUNNEL = 1 << 51;
+        /// Calls are put off, queue by queue.
+        const VQ_NOTF_COAL = 1 << 52;
+        /// Calls are put off.
+        const NOTF_COAL = 1 << 53;
         /// We accept large UDPv4 frames to be segmented.
         const GUEST_USO4 = 1 << 54;
         /// We accept large UDPv6 frames to be segmented.
@@ -91,6 +109,10 @@ bitflags! {
         const GUEST_HDRLEN = 1 << 59;
         /// Receive side scaling.
         const RSS = 1 << 60;
+        /// The device merges segments and says how many.
+        const RSC_EXT = 1 << 61;
+        /// It stands by for another device of the same address.
+        const STANDBY = 1 << 62;
         /// The device reports speed and duplex.
         const SPEED_DUPLEX = 1 << 63;
     }

@@ -8,6 +8,7 @@
 //! [`VhostUser`] is made, the rest as the device asks for it.
 
 mod channel;
+pub mod choice;
 mod extras;
 mod memory;
 mod wire;
@@ -23,8 +24,9 @@ use nix::errno::Errno;
 use zerocopy::{FromBytes, IntoBytes};
 
 use self::channel::Channel;
+use self::choice::choose;
 use self::wire::{LONGEST, Message, Wire};
-use crate::backend::{Backend, Inflight, Notice, RingSetup, check_number};
+use crate::backend::{Backend, Inflight, Notice, Offers, RingSetup, check_number};
 use crate::error::{Error, Result};
 use crate::mem::dirty::DirtyLog;
 use crate::mem::doorbell::Doorbell;
@@ -44,20 +46,6 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Queue pairs that the protocol can name: SET_VRING_KICK and SET_VRING_CALL have one byte for the ring.
 pub const MAX_QUEUE_PAIRS: u16 = MAX_VRINGS / 2;
 
-/// Protocol features that we have messages for.
-const SPOKEN: ProtocolFeatures = ProtocolFeatures::MQ
-    .union(ProtocolFeatures::LOG_SHMFD)
-    .union(ProtocolFeatures::RARP)
-    .union(ProtocolFeatures::REPLY_ACK)
-    .union(ProtocolFeatures::NET_MTU)
-    .union(ProtocolFeatures::BACKEND_REQ)
-    .union(ProtocolFeatures::CONFIG)
-    .union(ProtocolFeatures::BACKEND_SEND_FD)
-    .union(ProtocolFeatures::HOST_NOTIFIER)
-    .union(ProtocolFeatures::INFLIGHT_SHMFD)
-    .union(ProtocolFeatures::RESET_DEVICE)
-    .union(ProtocolFeatures::CONFIGURE_MEM_SLOTS)
-    .union(ProtocolFeatures::STATUS);
 const CONFIG_HEADER: usize = size_of::<ConfigHeader>();
 /// Bytes of configuration space that one GET_CONFIG can carry.
 const MAX_CONFIG: usize = 256;
@@ -76,6 +64,8 @@ pub struct VhostUser {
     /// What the back-end offers, its transport bit 30 among it: no other bit is ever sent.
     offered: Features,
     protocol: ProtocolFeatures,
+    /// All that the back-end offers, what we make nothing of among it.
+    offers: Offers,
     max_queue_pairs: Option<u16>,
     /// Regions that a back-end with CONFIGURE_MEM_SLOTS takes, once asked.
     slots: Option<usize>,
@@ -105,8 +95,10 @@ impl VhostUser {
         let features = ask_u64(&mut wire, Request::GET_FEATURES)?;
         let mut offered = Features::from_bits_retain(features.into());
         let mut protocol = ProtocolFeatures::empty();
+        let mut offers = Offers { features: offered, protocol: 0 };
         if offered.contains(Features::PROTOCOL_FEATURES) {
             let theirs = ask_u64(&mut wire, Request::GET_PROTOCOL_FEATURES)?;
+            offers.protocol = theirs;
             protocol = choose(ProtocolFeatures::from_bits_truncate(theirs));
             tell_u64(&mut wire, Request::SET_PROTOCOL_FEATURES, protocol.bits())?;
             if protocol.contains(ProtocolFeatures::REPLY_ACK) {
@@ -125,6 +117,7 @@ impl VhostUser {
             wire,
             offered,
             protocol,
+            offers,
             max_queue_pairs: None,
             slots: None,
             errors,
@@ -234,6 +227,16 @@ impl Backend for VhostUser {
 
     fn protocol_features(&self) -> u64 {
         self.protocol.bits()
+    }
+
+    fn offers(&self) -> Offers {
+        self.offers
+    }
+
+    fn transport_features(&self) -> Features {
+        let mut own = self.offered & Features::PROTOCOL_FEATURES;
+        own.set(Features::LOG_ALL, self.logs);
+        own
     }
 
     fn set_call(&mut self, index: u16, call: BorrowedFd<'_>) -> Result<()> {
@@ -473,20 +476,6 @@ fn ring_bell(wire: &mut Wire, request: Request, index: u16, bell: BorrowedFd<'_>
     let payload = u64::from(index);
     let words = format_args!("descriptor {fd}");
     wire.tell(&Message::new(request).ring(index).payload(payload.as_bytes(), words).fds(&[fd]))
-}
-
-/// The protocol features that we use of those that are offered: none that would stay without a message.
-fn choose(theirs: ProtocolFeatures) -> ProtocolFeatures {
-    let mut ours = theirs & SPOKEN;
-    // A doorbell is a descriptor, which comes over a channel.
-    if !ours.contains(ProtocolFeatures::BACKEND_REQ | ProtocolFeatures::BACKEND_SEND_FD) {
-        ours.remove(ProtocolFeatures::HOST_NOTIFIER | ProtocolFeatures::BACKEND_SEND_FD);
-    }
-    if theirs.contains(ProtocolFeatures::STATUS) {
-        // Writing status 0 is the reset already.
-        ours.remove(ProtocolFeatures::RESET_DEVICE);
-    }
-    ours
 }
 
 fn nameable(index: u16) -> Result<()> {

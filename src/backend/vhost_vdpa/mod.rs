@@ -229,6 +229,10 @@ impl Backend for VhostVdpa {
         Ok(Some(self.max_pairs))
     }
 
+    fn transport_features(&self) -> Features {
+        self.offered & TRANSPORT
+    }
+
     fn protocol_features(&self) -> u64 {
         self.backend.bits()
     }
