@@ -984,6 +984,30 @@ int vuser_dev_set_rss(struct vuser_dev *dev,
 int vuser_dev_rss_limits(struct vuser_dev *dev,
                          struct vuser_rss_limits *limits);
 
+// Receives up to n frames by copying them into the caller's memory, one behind the other from data on, at most size
+// bytes (what is above 4 GiB is not used), and returns how many. offsets[i] says where the i-th frame begins and
+// lengths[i] how many bytes it has; both have n places. A frame that does not fit any more stays the next to be
+// received; 65550 bytes are enough for any. Never waits. 0 also when the device is stopped or the queue is broken: see
+// vuser_queue_status. It may take turns with vuser_rx_burst.
+uint16_t vuser_rx_burst_copy(struct vuser_queue *queue,
+                             void *data,
+                             size_t size,
+                             uint32_t *offsets,
+                             uint32_t *lengths,
+                             uint16_t n);
+
+// Sends up to n frames by copying them out of the caller's memory: the i-th begins offsets[i] bytes behind data and
+// has lengths[i] bytes. Returns how many were taken, from the first on; the caller may try again with the others
+// while vuser_queue_status is 0. A frame that can't be sent at all counts as taken, and is counted in the statistics:
+// as bad_packet if it does not lie within size bytes from data on. The memory is the caller's again at once: the
+// queue copies into buffers of the pool that it was set up with. Never waits. It may take turns with vuser_tx_burst.
+uint16_t vuser_tx_burst_copy(struct vuser_queue *queue,
+                             const void *data,
+                             size_t size,
+                             const uint32_t *offsets,
+                             const uint32_t *lengths,
+                             uint16_t n);
+
 // Starts a back-end that listens: "path=/tmp/s" and, if wanted, mode=echo|sink|source, queues, mac, mtu, and frame,
 // the length of frames that it makes. It serves one front-end after another until vuser_loopback_stop.
 int vuser_loopback_start(const char *args,

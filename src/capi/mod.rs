@@ -19,4 +19,6 @@ pub mod pool;
 pub mod queue;
 pub mod rss;
 
+pub mod copy;
+
 pub mod loopback;

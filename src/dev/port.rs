@@ -14,6 +14,7 @@ use crate::buf::MbufRef;
 use crate::error::{Error, Result};
 use crate::mem::doorbell::Doorbell;
 use crate::mem::kick::Kick;
+use crate::net::copy::{Frames, Places};
 use crate::net::path::{Descriptor, Monitor};
 use crate::net::stats::{Board, Stats};
 use crate::sys::asymmetric;
@@ -190,6 +191,34 @@ impl Port {
         // SAFETY: passed on; we are inside.
         match unsafe { self.engine() } {
             Engine::Tx(tx) => tx.burst(packets),
+            _ => 0,
+        }
+    }
+
+    /// Receives frames into memory of the caller's; how many.
+    ///
+    /// # Safety
+    /// The law of queues; the memory is valid for writes.
+    pub unsafe fn rx_copy(&self, to: &mut Places<'_>) -> usize {
+        let Some(_inside) = self.turnstile.enter() else { return 0 };
+        // SAFETY: passed on; we are inside.
+        match unsafe { self.engine() } {
+            // SAFETY: passed on.
+            Engine::Rx(rx) => unsafe { rx.copy_out(to) },
+            _ => 0,
+        }
+    }
+
+    /// Sends frames out of memory of the caller's; how many were taken.
+    ///
+    /// # Safety
+    /// The law of queues; the memory is valid for reads.
+    pub unsafe fn tx_copy(&self, from: Frames<'_>) -> usize {
+        let Some(_inside) = self.turnstile.enter() else { return 0 };
+        // SAFETY: passed on; we are inside.
+        match unsafe { self.engine() } {
+            // SAFETY: passed on.
+            Engine::Tx(tx) => unsafe { tx.copy_in(from) },
             _ => 0,
         }
     }

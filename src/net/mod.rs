@@ -1,6 +1,7 @@
 //! Floor 4: the queues of a network device. [`rx`] has the receive burst, [`tx`] the transmit burst; each is there
 //! once, whatever the ring's layout. [`path`] makes a queue for what was negotiated.
 
+pub mod copy;
 pub mod gate;
 pub mod header;
 pub mod path;

@@ -3,6 +3,7 @@
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
+use super::copy::{Frames, Places};
 use super::rx::{RxOptions, RxQueue};
 use super::salvage::{RxSalvage, TxSalvage};
 use super::stats::Board;
@@ -36,6 +37,11 @@ pub enum Descriptor {
 pub trait Rx: Send {
     /// See [`RxQueue::burst`].
     fn burst(&mut self, out: &mut [MaybeUninit<MbufRef>]) -> usize;
+    /// See [`RxQueue::copy_out`].
+    ///
+    /// # Safety
+    /// As there.
+    unsafe fn copy_out(&mut self, to: &mut Places<'_>) -> usize;
     /// See [`RxQueue::refill`].
     fn refill(&mut self);
     /// See [`RxQueue::set_calls`].
@@ -71,6 +77,11 @@ pub trait Rx: Send {
 pub trait Tx: Send {
     /// See [`TxQueue::burst`].
     fn burst(&mut self, packets: &[MbufRef]) -> usize;
+    /// See [`TxQueue::copy_in`].
+    ///
+    /// # Safety
+    /// As there.
+    unsafe fn copy_in(&mut self, from: Frames<'_>) -> usize;
     /// See [`TxQueue::done_cleanup`].
     fn done_cleanup(&mut self, most: usize) -> usize;
     /// See [`TxQueue::prepare`].
@@ -103,6 +114,11 @@ pub trait Tx: Send {
 impl<R: Ring + Send> Rx for RxQueue<R> {
     fn burst(&mut self, out: &mut [MaybeUninit<MbufRef>]) -> usize {
         Self::burst(self, out)
+    }
+
+    unsafe fn copy_out(&mut self, to: &mut Places<'_>) -> usize {
+        // SAFETY: passed on.
+        unsafe { Self::copy_out(self, to) }
     }
 
     fn refill(&mut self) {
@@ -169,6 +185,11 @@ impl<R: Ring + Send> Rx for RxQueue<R> {
 impl<R: Ring + Send> Tx for TxQueue<R> {
     fn burst(&mut self, packets: &[MbufRef]) -> usize {
         Self::burst(self, packets)
+    }
+
+    unsafe fn copy_in(&mut self, from: Frames<'_>) -> usize {
+        // SAFETY: passed on.
+        unsafe { Self::copy_in(self, from) }
     }
 
     fn done_cleanup(&mut self, most: usize) -> usize {

@@ -401,6 +401,17 @@ impl<R: Ring> RxQueue<R> {
         }
     }
 
+    /// A frame comes first again.
+    pub(super) fn unget(&mut self, frame: MbufRef) {
+        self.backlog.push_front(frame);
+        self.by_steps = false;
+    }
+
+    /// A frame is not wanted any more.
+    pub(super) fn give_up(&mut self, frame: MbufRef) {
+        self.source.free(frame);
+    }
+
     /// Asks the device to call when there is something to receive; true when there is already.
     pub fn set_calls(&mut self, on: bool) -> bool {
         if on {
