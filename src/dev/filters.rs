@@ -104,7 +104,10 @@ impl Device {
     /// Tells the device that its address has been announced, as it had asked.
     pub fn acknowledge_announcement(&mut self) -> Result<()> {
         self.need(Features::GUEST_ANNOUNCE, "no announcement is asked for")?;
-        self.command(Control::ANNOUNCE_ACK, &[])
+        self.command(Control::ANNOUNCE_ACK, &[])?;
+        // The device has taken it back by that, and says nothing of it.
+        self.note_announce(false);
+        Ok(())
     }
 
     /// Whether received frames can be spread over the queues by the device.

@@ -22,7 +22,8 @@ struct Machine {
 }
 
 const UML: Machine = Machine { build: "uml/build.sh", run: "run-in-uml", environment: &[] };
-const QEMU: Machine = Machine { build: "qemu/build.sh", run: "run-in-qemu", environment: &[("VM_HUGE", "64")] };
+const QEMU: Machine =
+    Machine { build: "qemu/build.sh", run: "run-in-qemu", environment: &[("VM_HUGE", "64"), ("VM_NICS", "1")] };
 
 /// One at a time: they are all the work that two processors can do in time.
 static TURN: Mutex<()> = Mutex::new(());
@@ -73,4 +74,10 @@ fn vhost_net() {
 #[test]
 fn both_with_two_processors() {
     run_inside(&QEMU, &["vdpa::", "vhost_net::traffic::pings", "vhost_net::traffic::tcp"], 300);
+}
+
+/// A device that somebody else has written, whole.
+#[test]
+fn the_device_of_qemu() {
+    run_inside(&QEMU, &["nics::"], 300);
 }

@@ -1,6 +1,7 @@
 #!/bin/bash
 # build.sh: makes what QEMU boots, from packages of Debian's: the kernel of linux-image-6.12-amd64 and an initramfs with its
-# modules for vhost_net, tun, vhost_vdpa and VDUSE, and with vdpa_sim_net, which Debian leaves out, built from linux-source-6.12.
+# modules for vhost_net, tun, vhost_vdpa and VDUSE, and with vdpa_sim_net and vp_vdpa, which Debian leaves out, built from
+# linux-source-6.12.
 # Prints the directory that has both: it is made once (a minute) and kept in $VUSER_VM_CACHE, ~/.cache/vuser by default, under
 # the kernel's version and this recipe. Nothing is installed. Needs gcc make busybox-static cpio kmod xz-utils zstd binutils.
 set -euo pipefail
@@ -70,12 +71,13 @@ package "linux-kbuild-$common" headers
 package linux-source-6.12
 mkdir sim
 dpkg-deb --fsys-tarfile deb/linux-source-6.12/*.deb | tar xO ./usr/src/linux-source-6.12.tar.xz | xz -dc |
-    tar x -C sim --strip-components=3 --wildcards '*/drivers/vhost/vringh.c' '*/drivers/vdpa/vdpa_sim/vdpa_sim*'
-mv sim/vdpa_sim/* sim/
-echo 'obj-m := vringh.o vdpa_sim.o vdpa_sim_net.o' > sim/Makefile
+    tar x -C sim --strip-components=3 --wildcards '*/drivers/vhost/vringh.c' '*/drivers/vdpa/vdpa_sim/vdpa_sim*' \
+    '*/drivers/vdpa/virtio_pci/vp_vdpa.c'
+mv sim/vdpa_sim/* sim/virtio_pci/* sim/
+echo 'obj-m := vringh.o vdpa_sim.o vdpa_sim_net.o vp_vdpa.o' > sim/Makefile
 sed -i "s#^include /usr/src/#include $work/headers/usr/src/#" "headers/usr/src/linux-headers-$release/Makefile"
 make -s -C "headers/usr/src/linux-headers-$release" M="$work/sim" CONFIG_DEBUG_INFO_BTF_MODULES= modules > sim.log 2>&1 ||
-    { tail -n 30 sim.log >&2; fail "vdpa_sim_net can't be built for $release"; }
+    { tail -n 30 sim.log >&2; fail "vdpa_sim_net and vp_vdpa can't be built for $release"; }
 
 # What the root needs, and what the tests need once it is there.
 mkdir -p ird/bin ird/modules ird/proc ird/sys ird/dev
@@ -92,8 +94,8 @@ add() { # LIST MODULE...: modules with what they depend on, in the order in whic
         done
 }
 add early 9pnet_virtio 9p overlay
-add late tun vhost_net vhost_vdpa vduse dummy veth
-for module in vringh vdpa_sim vdpa_sim_net; do
+add late tun vhost_net vhost_vdpa vduse dummy veth virtio_net
+for module in vringh vdpa_sim vdpa_sim_net vp_vdpa; do
     objcopy --strip-debug sim/$module.ko ird/modules/$module.ko
     echo $module.ko >> ird/late
 done

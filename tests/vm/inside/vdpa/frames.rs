@@ -71,7 +71,15 @@ pub fn echo(device: &mut Device, pool: &Pool, to: [u8; 6], numbers: std::ops::Ra
         for m in &out[..n] {
             // SAFETY: the burst has written it.
             let bytes = take(unsafe { m.assume_init() });
-            assert_eq!(bytes, contents(to, back, len(back)), "frame {back}");
+            let right = contents(to, back, len(back));
+            let head = |bytes: &[u8]| bytes[..bytes.len().min(24)].to_vec();
+            assert!(
+                bytes == right,
+                "frame {back}: {} bytes, {:x?}, and not {:x?}",
+                bytes.len(),
+                head(&bytes),
+                head(&right)
+            );
             back += 1;
         }
         if n == 0 {

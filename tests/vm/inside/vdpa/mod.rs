@@ -1,7 +1,7 @@
 //! `path=/dev/vhost-vdpa-N`: the kernel's simulated network device, which returns frames that are for it, and a device of our own
 //! behind VDUSE.
 
-mod frames;
+pub mod frames;
 mod vduse;
 
 use std::os::fd::AsFd as _;
