@@ -21,6 +21,9 @@
 // time. Control calls may come meanwhile: they pause the queue, whose bursts return 0 then; only vuser_dev_uninit, which takes
 // queues away, must not. A pool may be used by any thread.
 //
+// Processes. In a child that was forked a device stays the parent's: control calls return -ECHILD, and nothing tells bursts,
+// so that they must not be called there.
+//
 // Structs that begin with `size` can grow: set it to sizeof before the call. Numbers are in the machine's byte order,
 // lengths in bytes.
 

@@ -66,6 +66,11 @@ fn a_running_device_changes() {
 }
 
 #[test]
+fn a_child_that_was_forked_leaves_the_device_alone() {
+    c_program("fork.c");
+}
+
+#[test]
 fn a_cxx_program_can_use_it() {
     let scratch = Scratch::new("capi-cxx");
     run(&mut Command::new(compile(&scratch, "cxx.cc", "c++", &["-std=c++11"])));

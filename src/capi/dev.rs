@@ -22,7 +22,13 @@ pub struct vuser_dev {
 /// The pointer is NULL or a living device.
 pub(super) unsafe fn with(name: &str, dev: *const vuser_dev, call: impl FnOnce(&mut Device) -> Result<c_int>) -> c_int {
     // SAFETY: by the conventions.
-    control(name, || unsafe { get(dev, "dev") }?.handle.with(call))
+    let dev = unsafe { get(dev, "dev") };
+    control(name, || {
+        let handle = &dev?.handle;
+        // Before its lock, which may have been held when the process was forked.
+        handle.is_ours()?;
+        handle.with(call)
+    })
 }
 
 /// What is known of a device.

@@ -88,6 +88,7 @@ pub unsafe extern "C" fn vuser_dev_process(dev: *mut vuser_dev, events: *mut vus
     control("vuser_dev_process", || {
         // SAFETY: by the conventions.
         let (handle, stride) = unsafe { (&get(dev, "dev")?.handle, stride(events, n)?) };
+        handle.is_ours()?;
         let taken = handle.process(n.min(1 << 16) as usize);
         for (at, event) in taken.iter().enumerate() {
             let place = events.wrapping_byte_add(at * stride);

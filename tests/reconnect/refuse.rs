@@ -1,10 +1,13 @@
 //! Back-ends that come back as others: with less they are made do with where that can be, and refused where it cannot.
 
+use std::os::fd::AsFd;
+
 use vuser::dev::events::Kind;
 use vuser::device::Loopback;
 use vuser::spec::virtio::Features;
 
-use crate::rig::{Rig, options, place};
+use crate::peer::{Offer, Peer};
+use crate::rig::{Rig, honest, modern, options, place};
 
 fn rig(devargs: &str, offer: &str) -> (Option<Loopback>, Rig) {
     let path = place();
@@ -71,6 +74,34 @@ fn one_that_cannot_serve_is_refused_with_the_reason_and_the_next_one_taken() {
         drop(back_end);
         rig.close();
     }
+}
+
+#[test]
+fn one_that_has_no_room_for_the_memory_is_refused_and_the_next_one_taken() {
+    const PAGE: u64 = 4096;
+    /// CONFIGURE_MEM_SLOTS.
+    const SLOTS: u64 = 1 << 15;
+    let path = place();
+    let roomy = Offer { protocol: modern().protocol | SLOTS, slots: 32, ..modern() };
+    let peer = Peer::listen(&path, &roomy, honest());
+    let mut rig = Rig::make(path, "").unwrap().start();
+    let file = nix::sys::memfd::memfd_create(c"apart", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).unwrap();
+    nix::unistd::ftruncate(&file, PAGE as i64).unwrap();
+    for n in 0..10 {
+        let file = file.as_fd().try_clone_to_owned().unwrap();
+        rig.device(|d| d.register_memory(file, 0, PAGE, 0x10_0000_0000 + 16 * PAGE * n)).unwrap();
+    }
+    peer.quit();
+    rig.event(Kind::LinkDown);
+    let narrow = Peer::listen(&rig.path, &modern(), honest());
+    let refused = rig.event(Kind::Refused);
+    assert!(refused.text.contains("regions, and the back-end takes 8 at most"), "{refused:?}");
+    assert!(!rig.info().attached);
+    narrow.quit();
+    let _peer = Peer::listen(&rig.path, &roomy, honest());
+    rig.event(Kind::LinkUp);
+    assert!(rig.device(|d| d.live().covers(0x10_0000_0000, PAGE)));
+    rig.close();
 }
 
 #[test]
