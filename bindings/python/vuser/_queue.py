@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+"""Queues, and their bursts."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import select
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, Union
+
+from . import _abi
+from ._core import Core
+from ._errors import ClosedError, Error, check
+from ._library import lib, quick
+from ._pool import MOST, Packet, Pool
+from ._stats import QueueStats, fields, sized
+
+Frame = Union[Packet, bytes, bytearray, memoryview]
+
+_POINTER = ctypes.sizeof(ctypes.c_void_p)
+# How soon somebody who waits notices that the device was closed.
+_LOOK_MS = 100
+# Longest wait for a burst of another thread to end before a device is closed.
+_CLOSE_S = 10.0
+_Nothing = ctypes.c_char * 0
+
+_rx_burst, _tx_burst = quick.vuser_rx_burst, quick.vuser_tx_burst
+_rx_copy, _tx_copy = lib.vuser_rx_burst_copy, lib.vuser_tx_burst_copy
+
+
+def _writable(name: str, buffer: Any) -> tuple[Any, int, int]:
+    """Something that keeps a buffer where it is, its address, and its bytes."""
+    view = memoryview(buffer)
+    try:
+        held = _Nothing.from_buffer(view)
+    except TypeError as error:
+        raise TypeError(f"{name} must be writable and contiguous: {error}") from None
+    return held, ctypes.addressof(held), view.nbytes
+
+
+def _readable(name: str, buffer: Any) -> tuple[Any, Any, int]:
+    """As _writable. What can't be written to is copied, but for bytes."""
+    if type(buffer) is bytes:
+        return buffer, buffer, len(buffer)
+    view = memoryview(buffer)
+    if view.readonly:
+        copy = view.tobytes()
+        return copy, copy, len(copy)
+    return _writable(name, view)
+
+
+def _numbers(name: str, buffer: Any, n: int) -> None:
+    """Whether a buffer has place for n numbers of 32 bits."""
+    if getattr(buffer, "itemsize", 4) != 4:
+        raise TypeError(f"{name} must be an array of 32-bit numbers, numpy's uint32 or array('I')")
+    if n < 0:
+        raise ValueError("less than no frame can't be asked for")
+
+
+class Queue:
+    """What receive and transmit queues have in common.
+
+    Bursts of several threads take turns; a queue that one thread uses is faster. When the device is closed, whatever is
+    done with its queues raises ClosedError.
+    """
+
+    _rx = False
+
+    def __init__(self, core: Core, pair: int) -> None:
+        self.pair = pair
+        self._core = core
+        self._handle = 0
+        self._pool: Pool | None = None
+        self._lock = threading.Lock()
+        self._room = 0
+        self._array: Any = None
+        self._at = 0
+        self._grow(32)
+
+    def _open(self, device: int, pool: Pool) -> None:
+        """After its set-up."""
+        find = lib.vuser_rx_queue if self._rx else lib.vuser_tx_queue
+        with self._lock:
+            self._pool, self._handle = pool, find(device, self.pair) or 0
+
+    def _close(self) -> None:
+        """After this no thread is in it, and none comes."""
+        # A signal handler may be what closes the device, above a burst that can't end before it.
+        if not self._lock.acquire(timeout=_CLOSE_S):
+            raise Error(errno.EBUSY, "the device can't be closed: a queue of it is in use")
+        self._handle = 0
+        self._lock.release()
+
+    def _forked(self) -> None:
+        self._lock = threading.Lock()
+        self._handle = 0
+
+    def _closed(self) -> ClosedError:
+        kind = "receive" if self._rx else "transmit"
+        return ClosedError(f"{kind} queue {self.pair} is not set up, or its device was closed or belongs to another process")
+
+    def _grow(self, n: int) -> None:
+        """Makes room for bursts of n."""
+        if not 0 <= n <= MOST:
+            raise ValueError(f"a burst has 0 to {MOST} packets, not {n}")
+        self._room = n
+        self._array = (ctypes.c_void_p * n)()
+        self._at = ctypes.addressof(self._array)
+
+    @property
+    def pool(self) -> Pool:
+        """The pool that it was set up with."""
+        if self._pool is None:
+            raise self._closed()
+        return self._pool
+
+    def _call(self, function: Any, *arguments: Any) -> int:
+        with self._lock:
+            if not self._handle:
+                raise self._closed()
+            return check(function(self._handle, *arguments))
+
+    def check(self) -> None:
+        """Error: the queue does nothing, and why: the device is stopped, or the back-end broke the rules."""
+        self._call(lib.vuser_queue_status)
+
+    def fd(self) -> int:
+        """A descriptor that becomes readable when the device calls: see arm. It stays the queue's."""
+        return self._call(lib.vuser_queue_fd)
+
+    fileno = fd
+
+    def arm(self) -> bool:
+        """Asks the device to call, once, when there is something to do: fd() becomes readable then. True: there is already,
+        so do not wait but burst. It also takes back a former call."""
+        return bool(self._call(lib.vuser_queue_call, 1))
+
+    def disarm(self) -> None:
+        """Asks the device not to call, which is how a queue begins."""
+        self._call(lib.vuser_queue_call, 0)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Sleeps until there may be something to do: a frame to receive, or room to send. False: not within so many
+        seconds."""
+        end = None if timeout is None else time.monotonic() + timeout
+        while not self.arm():
+            left = _LOOK_MS if end is None else min(_LOOK_MS, max(0, int((end - time.monotonic()) * 1000 + 0.999)))
+            poll = select.poll()
+            poll.register(self.fd(), select.POLLIN)
+            if poll.poll(left):
+                return True
+            if end is not None and time.monotonic() >= end:
+                return False
+        return True
+
+    def count(self) -> int:
+        """Descriptors that the device has used and the queue has not taken."""
+        return self._call(lib.vuser_queue_count)
+
+    def stats(self) -> QueueStats:
+        """The counters of the queue."""
+        stats = sized(_abi.vuser_queue_stats)
+        self._call(lib.vuser_queue_get_stats, ctypes.byref(stats))
+        made: QueueStats = fields(stats, QueueStats)
+        return made
+
+    def reset_stats(self) -> None:
+        """Sets the counters to zero."""
+        self._call(lib.vuser_queue_reset_stats)
+
+    def start(self) -> None:
+        """Starts a queue that was stopped."""
+        self._control(lib.vuser_rx_queue_start if self._rx else lib.vuser_tx_queue_start)
+
+    def stop(self) -> None:
+        """Stops the queue of a running device."""
+        self._control(lib.vuser_rx_queue_stop if self._rx else lib.vuser_tx_queue_stop)
+
+    def _control(self, function: Any) -> None:
+        with self._core as device:
+            check(function(device, self.pair))
+
+    def __repr__(self) -> str:
+        return f"<vuser.{type(self).__name__} {self.pair}{'' if self._handle else ', closed'}>"
+
+
+class RxQueue(Queue):
+    """A receive queue."""
+
+    _rx = True
+
+    def burst(self, n: int = 32) -> list[Packet]:
+        """Receives up to n frames. Never waits."""
+        pool = self._pool
+        if pool is None:
+            raise self._closed()
+        if pool._dropped or pool._looked_at:
+            pool._flush()
+        with self._lock:
+            handle = self._handle
+            if not handle:
+                raise self._closed()
+            if not 0 <= n <= self._room:
+                self._grow(n)
+            found = self._array[: _rx_burst(handle, self._at, n)]
+        return [Packet(pool, m) for m in found]
+
+    def burst_into(self, buffer: Any, offsets: Any, lengths: Any, n: int | None = None) -> int:
+        """Receives up to n frames by copying them into a buffer (a numpy array, a bytearray), one behind the other, and
+        returns how many: the i-th begins at offsets[i] and has lengths[i] bytes. offsets and lengths are arrays of 32-bit
+        numbers; n is their length unless given. One call, and no object for each frame. Never waits."""
+        pool = self._pool
+        if pool is not None and (pool._dropped or pool._looked_at):
+            pool._flush()
+        data, at, size = _writable("buffer", buffer)
+        where, where_at, where_size = _writable("offsets", offsets)
+        long, long_at, long_size = _writable("lengths", lengths)
+        places = min(where_size, long_size, MOST * 4) // 4
+        n = places if n is None else min(n, places)
+        _numbers("offsets", offsets, n)
+        _numbers("lengths", lengths, n)
+        with self._lock:
+            if not self._handle:
+                raise self._closed()
+            return int(_rx_copy(self._handle, at, size, where_at, long_at, n))
+
+
+class TxQueue(Queue):
+    """A transmit queue."""
+
+    def burst(self, packets: Sequence[Frame]) -> int:
+        """Sends packets, from the first on, and returns how many were taken. Those are gone; the others stay yours, and can
+        be sent again. Frames that are bytes are copied into packets of the queue's pool; if the pool is empty, the burst
+        ends with those before. Never waits."""
+        try:
+            found = [packet._m for packet in packets]  # type: ignore[union-attr]
+        except AttributeError:
+            return self._mixed(packets)
+        n = len(found)
+        for packet in packets:
+            if packet._view is not None:  # type: ignore[union-attr]
+                packet._hide()  # type: ignore[union-attr]
+        if len(set(found)) != n:
+            raise ValueError("a packet is in the burst twice" if all(found) else "a packet was freed or sent before")
+        with self._lock:
+            handle = self._handle
+            if not handle:
+                raise self._closed()
+            if n > self._room:
+                self._grow(n)
+            try:
+                self._array[:n] = found
+            except TypeError:
+                raise ClosedError("a packet was freed or sent before") from None
+            if n and not all(found):
+                raise ClosedError("a packet was freed or sent before")
+            sent = int(_tx_burst(handle, self._at, n))
+            for packet in packets[:sent] if sent < n else packets:
+                packet._m = 0  # type: ignore[union-attr]
+        return sent
+
+    def _mixed(self, packets: Sequence[Frame]) -> int:
+        """Frames among them that are no packets yet."""
+        pool = self.pool
+        try:
+            made = [p if isinstance(p, Packet) else pool.packet(p) for p in packets]
+        except MemoryError:
+            self.cleanup()
+            made = []
+            try:
+                for p in packets:
+                    made.append(p if isinstance(p, Packet) else pool.packet(p))
+            except MemoryError:
+                pass
+        sent = self.burst(made)
+        for packet, given in zip(made[sent:], packets[sent:]):
+            if packet is not given:
+                packet.free()
+        return sent
+
+    def burst_from(self, buffer: Any, offsets: Any, lengths: Any, n: int | None = None) -> int:
+        """Sends up to n frames by copying them out of a buffer (a numpy array, bytes), and returns how many were taken: the
+        i-th begins at offsets[i] and has lengths[i] bytes. offsets and lengths are arrays of 32-bit numbers; n is their
+        length unless given. One call, and no object for each frame. Never waits."""
+        data, at, size = _readable("buffer", buffer)
+        where, where_at, where_size = _readable("offsets", offsets)
+        long, long_at, long_size = _readable("lengths", lengths)
+        places = min(where_size, long_size, MOST * 4) // 4
+        n = places if n is None else min(n, places)
+        _numbers("offsets", offsets, n)
+        _numbers("lengths", lengths, n)
+        pool = self._pool
+        if pool is not None and (pool._dropped or pool._looked_at):
+            pool._flush()
+        with self._lock:
+            if not self._handle:
+                raise self._closed()
+            return int(_tx_copy(self._handle, at, size, where_at, long_at, n))
+
+    def cleanup(self, n: int = MOST) -> int:
+        """Gives packets that have been sent back to their pool now, about n of them, and returns how many."""
+        with self._lock:
+            if not self._handle:
+                raise self._closed()
+            return int(lib.vuser_tx_done_cleanup(self._handle, max(0, min(n, MOST))))
+
+    def prepare(self, packets: Sequence[Packet]) -> int:
+        """Prepares packets for the offloads that their flags ask for; how many, from the first on, can be sent."""
+        found = [packet._m for packet in packets]
+        if not all(found):
+            raise ClosedError("a packet was freed or sent before")
+        with self._lock:
+            if not self._handle:
+                raise self._closed()
+            if len(found) > self._room:
+                self._grow(len(found))
+            self._array[: len(found)] = found
+            return int(lib.vuser_tx_prepare(self._handle, self._at, len(found)))

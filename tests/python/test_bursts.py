@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+"""Frames there and back, as packets and as arrays."""
+
+from __future__ import annotations
+
+from array import array
+
+import pytest
+from conftest import frame, receive, until
+
+import vuser
+
+
+def test_packets_come_back_as_they_were_sent(device: vuser.Device) -> None:
+    sent = [frame(i, 60 + i) for i in range(100)]
+    assert device.tx[0].burst(sent) == 100
+    found = receive(device.rx[0], 100)
+    assert [bytes(p) for p in found] == sent
+    assert [len(p) for p in found] == [len(f) for f in sent]
+    stats = device.stats()
+    assert (stats.rx_packets, stats.tx_packets, stats.tx_bytes) == (100, 100, sum(map(len, sent)))
+
+
+def test_a_packet_is_changed_in_place_and_sent_back(device: vuser.Device) -> None:
+    device.tx[0].burst([frame(1)])
+    (packet,) = receive(device.rx[0], 1)
+    packet.data[0:6], packet.data[6:12] = bytes(packet.data[6:12]), bytes(packet.data[0:6])
+    assert device.tx[0].burst([packet]) == 1
+    (back,) = receive(device.rx[0], 1)
+    assert bytes(back) == frame(1)[6:12] + frame(1)[0:6] + frame(1)[12:]
+
+
+def test_frames_of_many_buffers(device: vuser.Device) -> None:
+    big = bytes(range(256)) * 36
+    assert device.tx[0].burst([big, bytearray(big), memoryview(big)]) == 3
+    for packet in receive(device.rx[0], 3):
+        assert len(packet) == len(big)
+        assert bytes(packet) == big
+        assert len(packet.segments) > 1
+        assert b"".join(packet.segments) == big
+
+
+def test_a_packet_grows_and_shrinks(device: vuser.Device) -> None:
+    packet = device.pool.packet(b"middle")
+    packet.append(b"end")
+    packet.prepend(b"begin")
+    assert bytes(packet) == b"beginmiddleend"
+    packet.strip(5)
+    assert bytes(packet) == b"middleend"
+    with pytest.raises(vuser.Error):
+        packet.prepend(bytes(1000))
+    with pytest.raises(vuser.Error):
+        packet.append(bytes(70000))
+    with pytest.raises(ValueError):
+        packet.strip(-1)
+
+
+@pytest.mark.parametrize("kind", ["numpy", "array"])
+def test_arrays(device: vuser.Device, kind: str) -> None:
+    if kind == "numpy":
+        numpy = pytest.importorskip("numpy")
+        data, offsets, lengths = numpy.zeros(65536, "u1"), numpy.zeros(64, "u4"), numpy.zeros(64, "u4")
+    else:
+        data, offsets, lengths = bytearray(65536), array("I", bytes(256)), array("I", bytes(256))
+    frames = [frame(i, 64 + i) for i in range(64)]
+    given = b"".join(frames)
+    starts = array("I", [sum(map(len, frames[:i])) for i in range(64)])
+    assert device.tx[0].burst_from(given, starts, array("I", map(len, frames))) == 64
+    until(lambda: device.rx[0].count() == 64)
+    assert device.rx[0].burst_into(data, offsets, lengths, 60) == 60
+    assert [bytes(data[o : o + n]) for o, n in zip(offsets[:60], lengths)] == frames[:60]
+    assert device.tx[0].burst_from(data, offsets, lengths, 60) == 60
+    assert device.rx[0].burst_into(data, offsets, lengths) == 4
+    assert [bytes(data[o : o + n]) for o, n in zip(offsets[:4], lengths)] == frames[60:]
+
+
+def test_arrays_that_can_not_be(device: vuser.Device) -> None:
+    numbers = array("I", bytes(16))
+    rx, tx = device.rx[0], device.tx[0]
+    with pytest.raises(TypeError):
+        rx.burst_into(bytes(100), numbers, numbers)
+    with pytest.raises(TypeError):
+        rx.burst_into(bytearray(100), array("H", bytes(16)), numbers)
+    with pytest.raises(TypeError):
+        rx.burst_into(memoryview(bytearray(100))[::2], numbers, numbers)
+    with pytest.raises(ValueError):
+        rx.burst_into(bytearray(100), numbers, numbers, -1)
+    with pytest.raises(TypeError):
+        tx.burst_from(b"", array("Q", [1]), numbers)
+    # Frames that do not lie in the buffer are dropped, and counted.
+    assert tx.burst_from(bytes(100), array("I", [0xFFFFFFFF, 50]), array("I", [64, 51])) == 2
+    assert tx.stats().bad_packet == 2
+    assert rx.burst_into(bytearray(), numbers, numbers) == 0
+
+
+def test_bursts_that_can_not_be(device: vuser.Device) -> None:
+    with pytest.raises(ValueError):
+        device.rx[0].burst(-1)
+    with pytest.raises(ValueError):
+        device.rx[0].burst(65536)
+    assert device.rx[0].burst(0) == []
+    assert device.rx[0].burst(65535) == []
+    assert device.tx[0].burst([]) == 0
+    with pytest.raises(TypeError):
+        device.tx[0].burst([1])  # type: ignore[list-item]
+
+
+def test_more_than_the_ring_takes() -> None:
+    with vuser.Device(path="loopback", mode="sink", queue_size=64) as device:
+        packets = [device.pool.packet(frame(i)) for i in range(300)]
+        sent = device.tx[0].burst(packets)
+        assert 0 < sent < 300
+        assert not any(packets[:sent])
+        assert all(packets[sent:])
+        while sent < 300:
+            device.tx[0].wait(1)
+            sent += device.tx[0].burst(packets[sent:])
+
+
+def test_waiting(device: vuser.Device) -> None:
+    rx = device.rx[0]
+    assert not rx.wait(0.01)
+    device.tx[0].burst([frame(1)])
+    assert rx.wait(10)
+    assert len(receive(rx, 1)) == 1
+    assert not rx.arm()
+    rx.disarm()
+    assert rx.fd() > 2
