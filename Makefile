@@ -34,7 +34,7 @@ DRIVERDIR ?= $(shell echo RTE_EAL_PMD_PATH | $(CC) $$($(PKG_CONFIG) --cflags lib
 PMD_ABI = $(lastword $(subst -, ,$(DRIVERDIR)))
 
 .PHONY: all lib pmd install-pmd examples install clean demo test test-unit test-vm test-foreign test-peers soak-restart test-dpdk bench bench-dpdk \
-  header lint prepare FORCE
+  docs test-docs header lint prepare FORCE
 
 all: lib examples
 
@@ -155,7 +155,7 @@ lint:
 prepare:
 	@scripts/prepare.sh
 
-test: prepare all pmd $(FOREIGN) $(PEERS) $(DPDK_TESTS) lint
+test: prepare all pmd $(FOREIGN) $(PEERS) $(DPDK_TESTS) lint test-docs
 	VUSER_REQUIRE_ALL=1 $(CARGO) test --locked --features header
 
 # All that needs neither DPDK nor root.
@@ -180,6 +180,20 @@ soak-restart: lib $(PEERS)
 
 test-dpdk: pmd $(DPDK_TESTS)
 	$(CARGO) test --locked --features header --test dpdk
+
+# The site, build/docs/docs/index.html; a warning is an error. LINKS=1 asks the sites that it links to, too.
+docs: $(B)/venv-docs/ready lib
+	$(B)/venv-docs/bin/python scripts/docs.py $(B)
+	$(if $(LINKS),$(B)/venv-docs/bin/python scripts/docs.py $(B) --links)
+
+$(B)/venv-docs/ready: docs/requirements.txt
+	python3 -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+# What the README and the pages tell people to type is typed, and their programs are compiled and run.
+test-docs: all pmd docs
+	$(B)/venv-docs/bin/python tests/docs/main.py
 
 bench:
 	$(CARGO) bench --locked --bench bursts

@@ -15,6 +15,9 @@ need 'command -v c++' g++
 need 'command -v clang' clang
 need 'command -v pkg-config' pkg-config
 need 'command -v objdump' binutils
+# The site, and the test of its pages
+need 'command -v python3' python3
+need 'python3 -c "import venv, ensurepip"' python3-venv
 need 'command -v dpdk-testpmd' dpdk-dev
 need 'pkg-config --exists libdpdk' libdpdk-dev
 need 'pkg-config --exists wireshark' 'libwireshark-dev libglib2.0-dev'

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+"""Blocks that are looked at without being run: C is compiled, YAML parsed."""
+
+import re
+import subprocess
+
+# What pieces of C on a page may rely on: the names that the guide uses throughout.
+PRELUDE = """#include <errno.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <vuser.h>
+extern struct vuser_config config;
+extern struct vuser_dev *dev;
+extern struct vuser_pool *pool;
+extern struct vuser_queue *rx, *tx;
+extern struct vuser_mbuf *frames[32], *m;
+extern bool running;
+extern void die(const char *what);
+extern void handle(struct vuser_mbuf *frame);
+extern void look_at(const void *data, uint32_t len);
+"""
+
+
+class Wrong(Exception):
+    """A block is wrong."""
+
+
+def compile_c(root, block, folder, number):
+    """A program is linked; of a piece the syntax is checked, inside a function unless it has some of its own."""
+    program = re.search(r"^int main\(", block.text, re.M)
+    text = block.text
+    if not program:
+        functions = re.search(r"^\w[^;=]*\)\n\{", text, re.M)
+        text = PRELUDE + (text if functions else f"void piece(void);\nvoid piece(void)\n{{\n{text}}}\n")
+    source = folder / f"block{number}.c"
+    source.write_text(text, encoding="utf-8")
+    command = ["cc", "-std=c99", "-D_POSIX_C_SOURCE=200809L", "-Wall", "-Wextra", "-Werror", f"-I{root}/include"]
+    command += ["-Wno-unused-variable", "-Wno-unused-but-set-variable"] if not program else []
+    command += [str(source), "-o", str(folder / f"block{number}"), f"-L{root}/build", "-l:libvuser.so.0"] if program else ["-fsyntax-only", str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Wrong(f"{block.place}: does not compile\n{done.stderr}")
+
+
+def parse_yaml(block):
+    """It is YAML, each document of it."""
+    try:
+        import yaml
+    except ImportError as error:
+        raise Wrong(f"{block.place}: YAML can't be looked at without PyYAML (make docs installs it)") from error
+    try:
+        documents = [document for document in yaml.safe_load_all(block.text) if document]
+    except yaml.YAMLError as error:
+        raise Wrong(f"{block.place}: {error}") from error
+    if not all("kind" in d and "metadata" in d for d in documents if "apiVersion" in d):
+        raise Wrong(f"{block.place}: an object of Kubernetes has kind and metadata")
