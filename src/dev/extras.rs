@@ -133,6 +133,16 @@ impl Device {
         log.take(at, len, bits)
     }
 
+    /// Device addresses will be larger by so much than they were: so are those of the pages that nobody has asked for yet.
+    pub(super) fn move_log(&self, by: u64) -> Result<()> {
+        let (Some(log), Some(told)) = (&self.extras.log, &self.told) else { return Ok(()) };
+        let at = |addr: u64| addr.saturating_sub(self.shift);
+        let mut ranges: Vec<_> = told.regions().iter().map(|r| (at(r.addr()), r.size())).collect();
+        // From the highest down, so that none gets where another has not been read.
+        ranges.sort_unstable_by(|a, b| b.cmp(a));
+        ranges.into_iter().try_for_each(|(addr, len)| log.move_up(addr, len, by))
+    }
+
     /// Whether the device keeps a log.
     pub(super) fn keeps_log(&self) -> bool {
         self.extras.log.is_some()

@@ -184,23 +184,20 @@ impl Device {
         let mut map = self.planned_memory()?;
         self.live.renew_map(&map);
         map.add(rings.region())?;
-        self.shift = if self.config.compact { self.shift_from(map.lowest()) } else { 0 };
+        self.shift = if self.config.compact { self.shift_from(map.lowest())? } else { 0 };
         self.make_engines(&rings)?;
         self.tell_all_memory(&rings)
     }
 
-    /// What device addresses are less than ours with compact=1. A log that is kept goes on as long as it can.
-    fn shift_from(&self, lowest: u64) -> u64 {
+    /// What device addresses are less than ours with compact=1. A log that is kept goes on with as few changes as can be.
+    fn shift_from(&self, lowest: u64) -> Result<u64> {
         if !self.keeps_log() || self.shift == 0 {
-            return lowest;
+            return Ok(lowest);
         }
-        if self.shift > lowest {
-            log::warn!(
-                "compact=1: there is memory below {:#x} now; what the log has and nobody read is lost",
-                self.shift
-            );
+        if let Some(by) = self.shift.checked_sub(lowest).filter(|by| *by > 0) {
+            self.move_log(by)?;
         }
-        self.shift.min(lowest)
+        Ok(self.shift.min(lowest))
     }
 
     /// Tells the device of all memory, these rings among it.

@@ -64,11 +64,30 @@ impl DirtyLog {
         Ok(count)
     }
 
+    /// The pages that `len` bytes from `addr` on touch have got addresses that are larger by `by`, whole pages.
+    pub fn move_up(&self, addr: u64, len: u64, by: u64) -> Result<()> {
+        let (first, behind) = (addr / LOG_PAGE, addr.saturating_add(len).div_ceil(LOG_PAGE));
+        let mut bits = vec![0; (behind - first).div_ceil(8) as usize];
+        self.take(addr, len, &mut bits)?;
+        let pages = (first..).zip(bits.iter().flat_map(|byte| (0..8).map(move |bit| byte >> bit & 1 != 0)));
+        for page in pages.filter(|(_, written)| *written).map(|(page, _)| page + by / LOG_PAGE) {
+            if page < self.size() * 8 {
+                self.shared(page / 64).set_bits((1_u64 << (page % 64)).to_le());
+            }
+        }
+        Ok(())
+    }
+
+    /// The word of this index, which is within the log.
+    fn shared(&self, index: u64) -> Shared<u64> {
+        // SAFETY: the mapping is aligned to pages, and the caller keeps the index below its size.
+        unsafe { Shared::<u64>::new(self.memory.addr().cast()).at(index as usize) }
+    }
+
     /// Takes bits of the word of this index, which is within the log. A word is 8 bytes as the machine has them: x86 counts
     /// the bits of a word as those of its bytes.
     fn word(&self, index: u64, mask: u64) -> u64 {
-        // SAFETY: the mapping is aligned to pages, and the caller keeps the index below its size.
-        let word = unsafe { Shared::<u64>::new(self.memory.addr().cast()).at(index as usize) };
+        let word = self.shared(index);
         // A look first: most words are zero, and a write would take memory for them.
         if word.load(std::sync::atomic::Ordering::Relaxed) & mask.to_le() == 0 {
             return 0;
@@ -105,6 +124,23 @@ mod tests {
         assert_eq!(found, [0, 60, 61, 125]);
         assert_eq!(log.take(0, 256 * LOG_PAGE, &mut bits).unwrap(), 1);
         assert_eq!((bits[25], bits.iter().filter(|b| **b != 0).count()), (1, 1));
+    }
+
+    #[test]
+    fn pages_that_move_keep_their_bits() {
+        let log = DirtyLog::new(1000 * LOG_PAGE).unwrap();
+        [0, 1, 9, 20, 29].into_iter().for_each(|page| set(&log, page));
+        // What the higher range leaves, the lower one takes.
+        log.move_up(20 * LOG_PAGE, 10 * LOG_PAGE, 15 * LOG_PAGE).unwrap();
+        log.move_up(0, 10 * LOG_PAGE, 15 * LOG_PAGE).unwrap();
+        let mut bits = [0; 16];
+        assert_eq!(log.take(0, 128 * LOG_PAGE, &mut bits).unwrap(), 5);
+        let found: Vec<_> = (0..128).filter(|bit| bits[bit / 8] & 1 << (bit % 8) != 0).collect();
+        assert_eq!(found, [15, 16, 24, 35, 44]);
+        // Nothing is written behind the end.
+        set(&log, 999);
+        log.move_up(999 * LOG_PAGE, LOG_PAGE, u64::MAX / 2 / LOG_PAGE * LOG_PAGE).unwrap();
+        assert_eq!(log.take(0, 128 * LOG_PAGE, &mut bits).unwrap(), 0);
     }
 
     #[test]

@@ -74,6 +74,12 @@ macro_rules! whole_values {
 }
 
 impl Shared<u64> {
+    /// Sets bits of the value.
+    pub fn set_bits(self, mask: u64) {
+        // SAFETY: as in `load`.
+        unsafe { AtomicU64::from_ptr(self.0) }.fetch_or(mask, Ordering::AcqRel);
+    }
+
     /// Clears bits of the value; those of them that were set.
     pub fn take_bits(self, mask: u64) -> u64 {
         // SAFETY: as in `load`.

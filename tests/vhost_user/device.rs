@@ -165,6 +165,16 @@ fn pages_that_the_back_end_writes_are_known() {
         pair.handle.with(|d| d.stop().and_then(|()| d.start())).unwrap();
         let at = pair.echo();
         assert!(written(&pair).contains(&page(at)));
+        // Also when memory comes below all that there was, which with compact=1 gives all of it other addresses.
+        let at = pair.echo();
+        pair.handle.with(|d| d.stop()).unwrap();
+        let low = SharedMemory::new("vuser-low", PAGE as usize, false).unwrap();
+        let fd = low.as_fd().try_clone_to_owned().unwrap();
+        pair.handle.with(|d| d.register_memory(fd, 0, PAGE, begin - (1 << 30))).unwrap();
+        pair.handle.with(|d| d.start()).unwrap();
+        assert!(written(&pair).contains(&page(at)));
+        let at = pair.echo();
+        assert!(written(&pair).contains(&page(at)));
         pair.handle.with(|d| d.stop_log()).unwrap();
         pair.echo();
         pair.handle.with(|d| d.start_log()).unwrap();
