@@ -5,6 +5,8 @@ import re
 import subprocess
 import sys
 
+import sentences
+
 
 def _rows(text):
     """The first cells of all tables of a page, without the marks of code."""
@@ -33,4 +35,4 @@ def pictures(root):
     return [] if done.returncode == 0 else [done.stdout + done.stderr]
 
 
-CHECKS = [devargs, pictures]
+CHECKS = [devargs, pictures, sentences.check]
