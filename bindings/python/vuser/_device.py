@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
-import errno
 import select
 import time
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _abi, _process
 from ._config import Config, Option
@@ -18,8 +17,11 @@ from ._core import Core
 from ._errors import check
 from ._library import lib
 from ._pool import Pool
-from ._queue import Queue, RxQueue, TxQueue
+from ._queue import Frame, Queue, RxQueue, TxQueue
 from ._stats import DeviceInfo, DeviceStats, Event, EventKind, Feature, fields, sized
+
+if TYPE_CHECKING:
+    from .aio import Packets
 
 # What a queue keeps near itself, as vuser_pool_config says, and what is left for the application.
 _NEAR, _SPARE = 144, 4096
@@ -214,6 +216,20 @@ class Device:
         array[0].size = ctypes.sizeof(_abi.vuser_event)
         n = self._control(lib.vuser_dev_process, array, len(array))
         return [Event(EventKind(e.kind), e.number, e.text.decode(errors="replace")) for e in array[:n]]
+
+    # asyncio
+
+    def packets(self, queue: int = 0) -> Packets:
+        """What a receive queue gets, for ``async for packet in device.packets()``; it ends when the device is closed."""
+        from .aio import Packets
+
+        return Packets(self, queue)
+
+    async def send(self, packets: Frame | Iterable[Frame], queue: int = 0, timeout: float = 10.0) -> int:
+        """Sends a packet or several, waiting for room in the ring; how many. TimeoutError: there was none in time."""
+        from .aio import send
+
+        return await send(self, packets, queue, timeout)
 
     # Choices
 

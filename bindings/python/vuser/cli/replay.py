@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
+"""``vuser replay``: sends the frames of a capture."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+from ..replay import Progress, replay
+from .output import Output, command, count, options_of, seconds
+
+
+def add(commands: Any) -> None:
+    parser = command(commands, "replay", run, "Send the frames of a pcap or pcapng file to a back-end.")
+    parser.add_argument("file", metavar="FILE", help="the capture")
+    pace = parser.add_mutually_exclusive_group()
+    pace.add_argument("--fast", action="store_true", help="as fast as the back-end takes them")
+    pace.add_argument("--speed", type=float, default=1.0, help="times the pace of the capture (default 1)")
+    pace.add_argument("--rate", type=float, help="so many frames a second")
+    parser.add_argument("--loops", type=count, default=1, help="times to play it; 0: until stopped (default 1)")
+    parser.add_argument("--interval", type=seconds, default=1.0, help="seconds between two lines (default 1)")
+
+
+def run(args: argparse.Namespace, out: Output) -> int:
+    from .._device import Device
+
+    last = time.monotonic()
+    before = 0
+
+    def go_on(progress: Progress) -> bool:
+        nonlocal last, before
+        now = time.monotonic()
+        if now - last >= args.interval:
+            _tell(out, "progress", progress, (progress.packets - before) / (now - last))
+            last, before = now, progress.packets
+        return not out.stop.is_set()
+
+    with Device(options_of(args.device)) as device:
+        done = replay(device, args.file, speed=None if args.fast else args.speed, rate=args.rate, loops=args.loops,
+                      go_on=go_on)
+        sent = device.tx[0].stats()
+    _tell(out, "summary", done, done.packets / max(done.seconds, 1e-9))
+    if sent.packets < done.packets:
+        out.text(f"{done.packets - sent.packets} were dropped: {sent}")
+    return 0
+
+
+def _tell(out: Output, kind: str, progress: Progress, rate: float) -> None:
+    out.record(type=kind, rate=rate, **vars(progress))
+    out.text(f"{progress.seconds:7.1f} s  {progress.packets:12} frames  {progress.bytes:14} bytes  {rate:12.0f} frames/s"
+             + (f"  up to {progress.late * 1e3:.1f} ms late" if progress.late > 0.001 else ""))
