@@ -92,8 +92,14 @@ $(B)/tests/port-static: $(wildcard tests/dpdk/port/*.c) tests/dpdk/port/port.h $
 	  $(DPDK_STATIC:%=-l:librte_%.a) $(B)/librte_net_vuser.a -Wl,--no-whole-archive $(B)/libvuser.a \
 	  -lpthread -ldl -lm -lnuma -lbsd -latomic
 
+# A device on DPDK's vhost library, with its notes on what is in flight.
+$(B)/tests/inflight: tests/inflight/vhost.c
+	@mkdir -p $(@D)
+	$(CC) -std=gnu99 -Wall -Wextra $(CFLAGS) -DALLOW_EXPERIMENTAL_API $$(pkg-config --cflags libdpdk) $< -o $@ \
+	  $$(pkg-config --libs libdpdk)
+
 # Programs of DPDK's own, unmodified, if scripts/dpdk-sdk.sh has found their source.
-DPDK_TESTS := $(B)/tests/port $(B)/tests/port-static $(B)/tests/dpdk-l2fwd $(B)/tests/dpdk-skeleton $(B)/bench/versus_dpdk
+DPDK_TESTS := $(B)/tests/port $(B)/tests/port-static $(B)/tests/inflight $(B)/tests/dpdk-l2fwd $(B)/tests/dpdk-skeleton $(B)/bench/versus_dpdk
 $(filter $(B)/tests/dpdk-%,$(DPDK_TESTS)): $(B)/tests/dpdk-%: $(SDK)/release
 	@mkdir -p $(@D)
 	@[ ! -d $(SDK)/examples/$* ] || { set -x; $(CC) $(CFLAGS) $$(pkg-config --cflags libdpdk) $(SDK)/examples/$*/*.c \
@@ -179,7 +185,7 @@ soak-restart: lib $(PEERS)
 	VUSER_SOAK_KILLS=$(or $(KILLS),100) $(CARGO) test --locked --features header --test peers soak -- --nocapture
 
 test-dpdk: pmd $(DPDK_TESTS)
-	$(CARGO) test --locked --features header --test dpdk
+	$(CARGO) test --locked --features header --test dpdk --test inflight
 
 # The site, build/docs/docs/index.html; a warning is an error. LINKS=1 asks the sites that it links to, too.
 docs: $(B)/venv-docs/ready lib

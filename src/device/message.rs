@@ -1,6 +1,6 @@
 //! vhost-user messages as the back-end receives and answers them.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::time::Duration;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -82,11 +82,16 @@ impl Message {
 
     /// Answers it: a reply has the same number, and the reply flag alone.
     pub(super) fn reply(&self, stream: &Stream, payload: &[u8]) -> Result<()> {
+        self.reply_with(stream, payload, &[])
+    }
+
+    /// The same, with descriptors.
+    pub(super) fn reply_with(&self, stream: &Stream, payload: &[u8], fds: &[RawFd]) -> Result<()> {
         let flags = VERSION | FLAG_REPLY;
         let header = Header { request: self.header.request, flags, size: payload.len() as u32 };
         let mut bytes = Vec::with_capacity(size_of::<Header>() + payload.len());
         bytes.extend_from_slice(header.as_bytes());
         bytes.extend_from_slice(payload);
-        stream.send(&bytes, &[], Deadline::after(PATIENCE))
+        stream.send(&bytes, fds, Deadline::after(PATIENCE))
     }
 }

@@ -10,6 +10,7 @@
 mod asker;
 pub mod dirty;
 pub mod frame;
+mod inflight;
 pub mod memory;
 mod message;
 pub mod net;

@@ -1,5 +1,7 @@
 //! What the device does with frames: one pair of rings, stepped by hand or by the server.
 
+use std::collections::VecDeque;
+
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::frame::{Cursor, HASH_REPORT_IPV4, HASHED_BYTES, generate, hash, header_len, number, received_header};
@@ -92,6 +94,9 @@ pub struct Pair {
     blocked: bool,
     /// A generated frame fits no receive buffer: more of them are not waited for.
     hopeless: bool,
+    /// Frames sent are kept until there are more than so many.
+    hold: usize,
+    held: VecDeque<Chain>,
     stats: Stats,
 }
 
@@ -108,7 +113,64 @@ impl Pair {
             sequence: 0,
             blocked: false,
             hopeless: false,
+            hold: 0,
+            held: VecDeque::new(),
             stats: Stats::default(),
+        }
+    }
+
+    /// So many frames that were sent are always in hand, as those of a device that works on many at the same time. Without
+    /// IN_ORDER they come back in another order.
+    #[must_use]
+    pub fn holding(mut self, frames: u16) -> Self {
+        self.hold = frames.into();
+        self
+    }
+
+    /// Finishes what is in hand, as far as there is room: the rings are about to go.
+    pub fn finish(&mut self, memory: &impl Memory, mut rings: Rings<'_>) {
+        let Rings { mut receive, transmit, discard } = rings.whole();
+        let Some(tx) = transmit else { return self.held.clear() };
+        while let Some(chain) = self.held.pop_front() {
+            self.sent = [chain];
+            let echo = self.mode == Mode::Echo && !discard;
+            let done = echo && matches!(self.echo_one(memory, receive.as_deref_mut()), Ok(true));
+            self.stats.received += 1;
+            self.stats.received_dropped += u64::from(echo && !done);
+            tx.push_used(&self.sent[0], 0);
+        }
+        tx.publish();
+        receive.into_iter().for_each(Ring::publish);
+    }
+
+    /// What was in hand is of rings that have gone.
+    pub fn forget(&mut self) {
+        self.held.clear();
+    }
+
+    /// Takes the next frame, or, once there are as many in hand as shall be, one of those.
+    fn take(&mut self, memory: &impl Memory, tx: &mut Ring) -> Result<bool> {
+        if self.hold == 0 {
+            return tx.next(memory, &mut self.sent[0]);
+        }
+        while self.held.len() <= self.hold {
+            let mut chain = Chain::default();
+            if !tx.next(memory, &mut chain)? {
+                return Ok(false);
+            }
+            self.held.push_back(chain);
+        }
+        let newest = !self.features.contains(Features::IN_ORDER) && self.stats.received % 2 == 1;
+        let chain = if newest { self.held.pop_back() } else { self.held.pop_front() };
+        self.sent = [chain.unwrap_or_default()];
+        Ok(true)
+    }
+
+    /// The frame in hand must wait.
+    fn wait(&mut self, tx: &mut Ring) {
+        match self.hold {
+            0 => tx.put_back(&self.sent[0]),
+            _ => self.held.push_front(std::mem::take(&mut self.sent[0])),
         }
     }
 
@@ -176,7 +238,7 @@ impl Pair {
     fn swallow(&mut self, memory: &impl Memory, tx: &mut Ring) -> Result<usize> {
         let mut moved = 0;
         self.blocked = false;
-        while moved < BURST && tx.next(memory, &mut self.sent[0])? {
+        while moved < BURST && self.take(memory, tx)? {
             self.stats.received += 1;
             self.stats.received_dropped += u64::from(self.sent[0].readable() <= self.header as u64);
             tx.push_used(&self.sent[0], 0);
@@ -188,10 +250,10 @@ impl Pair {
     fn echo(&mut self, memory: &impl Memory, mut rx: Option<&mut Ring>, tx: &mut Ring) -> Result<usize> {
         let mut moved = 0;
         self.blocked = false;
-        while moved < BURST && tx.next(memory, &mut self.sent[0])? {
+        while moved < BURST && self.take(memory, tx)? {
             let done = self.echo_one(memory, rx.as_deref_mut());
             if !matches!(done, Ok(true)) {
-                tx.put_back(&self.sent[0]);
+                self.wait(tx);
                 self.blocked = true;
                 done?;
                 break;

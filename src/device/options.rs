@@ -30,6 +30,8 @@ pub struct Options {
     /// Without IN_ORDER: buffers are handed back out of order, each at most so many frames away. Frames of one burst
     /// then arrive in that order, too.
     pub shuffle: u16,
+    /// So many frames that were sent are always in hand before they are done, as with a device that works on many.
+    pub hold: u16,
     /// With HOST_NOTIFIER: kicks go to a page of each ring's, which it looks at every millisecond when it sleeps.
     pub notifier: bool,
     /// With IN_ORDER: of a batch of buffers only the last is told (2.7.9, 2.8.8).
@@ -52,6 +54,7 @@ impl Default for Options {
             mtu: 1500,
             frame_len: 64,
             shuffle: 0,
+            hold: 0,
             notifier: false,
             batch_used: false,
             strict: false,
@@ -111,8 +114,8 @@ const SWITCHES: [(&str, Features); 8] = [
 impl Options {
     /// Reads `key=value` pairs, separated by commas, for example `mode=echo,queues=2,packed=0`.
     ///
-    /// Keys: `mode` (echo, sink, source), `queues`, `queue_num`, `mac`, `mtu`, `frame`, `shuffle`, `batch_used`, `notifier`,
-    /// `strict`, `spin_us`, `features` and `protocol` (hexadecimal, the whole set), and switches for single features:
+    /// Keys: `mode` (echo, sink, source), `queues`, `queue_num`, `mac`, `mtu`, `frame`, `shuffle`, `hold`, `inflight` (notes
+    /// of what is in flight), `batch_used`, `notifier`, `strict`, `spin_us`, `features` and `protocol` (hexadecimal, the whole set), and switches for single features:
     /// `version_1`, `packed`, `in_order`, `event_idx`, `indirect`, `mrg_rxbuf`, `hash_report`, `protocol_features`.
     pub fn parse(text: &str) -> Result<Self> {
         let mut options = Self::default();
@@ -134,6 +137,8 @@ impl Options {
             "mtu" => self.mtu = number(key, value)?,
             "frame" => self.frame_len = number(key, value)?,
             "shuffle" => self.shuffle = number(key, value)?,
+            "hold" => self.hold = number(key, value)?,
+            "inflight" => self.protocol.set(ProtocolFeatures::INFLIGHT_SHMFD, switch(key, value)?),
             "notifier" => self.notifier = switch(key, value)?,
             "batch_used" => self.batch_used = switch(key, value)?,
             "strict" => self.strict = switch(key, value)?,

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::fence;
 
+use super::inflight::{Left, Notes, Raw};
 use super::memory::Memory;
 use super::ring::{Chain, Descs, Segment, Setup, Used, indirect_entries, lie, read_indirect};
 use crate::error::{Error, Result};
@@ -86,6 +87,8 @@ pub(super) struct Packed {
     /// `next_used` when a call was considered last, and slots since.
     called: Place,
     since_called: u32,
+    /// Descriptors of a buffer are kept with it.
+    keeps: bool,
 }
 
 impl Packed {
@@ -118,6 +121,7 @@ impl Packed {
             next_used,
             called: next_used,
             since_called: 0,
+            keeps: false,
         })
     }
 
@@ -157,6 +161,9 @@ impl Packed {
             if !place.is_available(flags) {
                 return Err(lie(format!("slot {} of a list is not available", place.slot)));
             }
+            if self.keeps {
+                chain.keep((addr, len, id, flags));
+            }
             let more = flags & DESC_F_NEXT != 0;
             if flags & DESC_F_INDIRECT != 0 {
                 // An indirect table is a list by itself (2.8.5, 2.8.19).
@@ -185,6 +192,37 @@ impl Packed {
             chain.add(memory, self.size, Segment { addr, len, writable: flags & DESC_F_WRITE != 0 })?;
         }
         Ok(())
+    }
+
+    /// Goes on where a predecessor was: behind all that is used, and what it had in flight.
+    pub(super) fn recover(&mut self, notes: &mut Notes) -> Result<Left> {
+        self.keeps = true;
+        let begin = (self.next_used.slot, self.next_used.wrap);
+        let ((slot, wrap), left) = notes.recover_packed(begin, |(slot, wrap)| {
+            !self.descs.words(slot).is_some_and(|(_, flags)| Place { slot, wrap }.is_available(flags.load(Acquire)))
+        })?;
+        self.next_used = Place { slot, wrap };
+        self.next_avail = self.next_used.plus(left.slots, self.size);
+        self.called = self.next_used;
+        Ok(left)
+    }
+
+    /// A buffer that was taken by a predecessor, as it was then: others may have gone back in its place.
+    pub(super) fn take_again(&mut self, memory: &impl Memory, raw: &[Raw], chain: &mut Chain) -> Result<()> {
+        chain.start(0);
+        for &(addr, len, id, flags) in raw {
+            chain.count_slot(self.size)?;
+            if flags & DESC_F_INDIRECT != 0 {
+                self.read_table(memory, addr, len, chain)?;
+            } else {
+                chain.add(memory, self.size, Segment { addr, len, writable: flags & DESC_F_WRITE != 0 })?;
+            }
+            chain.set_id(id);
+        }
+        match chain.slots() {
+            0 => Err(lie("its notes have a buffer without a descriptor".into())),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn put_back(&mut self, chain: &Chain) {

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use nix::errno::Errno;
 
 use super::Options;
+use super::inflight::Notes;
 use super::memory::Table;
 use super::ring::{Areas, Ring, Setup, area_bytes, first_base};
 use crate::error::{Error, Result};
@@ -117,11 +118,24 @@ impl Queue {
     }
 
     /// Starts the ring if all that it needs has been told. If it cannot be, its addresses must be told again.
-    pub(super) fn start(&mut self, table: &Arc<Table>, features: Features, options: &Options) -> Result<()> {
-        self.try_start(table, features, options).inspect_err(|_| self.addr = None)
+    /// `notes` gives those on what is in flight, for a ring of so many descriptors.
+    pub(super) fn start(
+        &mut self,
+        table: &Arc<Table>,
+        features: Features,
+        options: &Options,
+        notes: impl FnOnce(u16) -> Result<Option<Notes>>,
+    ) -> Result<()> {
+        self.try_start(table, features, options, notes).inspect_err(|_| self.addr = None)
     }
 
-    fn try_start(&mut self, table: &Arc<Table>, features: Features, options: &Options) -> Result<()> {
+    fn try_start(
+        &mut self,
+        table: &Arc<Table>,
+        features: Features,
+        options: &Options,
+        notes: impl FnOnce(u16) -> Result<Option<Notes>>,
+    ) -> Result<()> {
         let (None, Some(size), Some(addr), Some(_)) = (&self.live, self.size, self.addr, &self.kick) else {
             return Ok(());
         };
@@ -140,6 +154,9 @@ impl Queue {
         let setup = Setup { areas, size, features, base, shuffle, batch_used, strict };
         // SAFETY: the table has found the whole areas in its mappings, and it is kept beside the ring.
         let mut ring = unsafe { Ring::new(&setup)? };
+        if let Some(notes) = notes(size)? {
+            ring.keep_notes(notes)?;
+        }
         let _ = ring.kicks(false);
         self.live = Some(Live { ring, _table: table.clone() });
         self.reported = false;

@@ -42,6 +42,9 @@
 //! # Ok::<(), vuser::error::Error>(())
 //! ```
 
+use std::collections::VecDeque;
+
+use super::inflight::{Notes, Raw};
 use super::memory::Memory;
 use super::packed::Packed;
 use super::split::Split;
@@ -70,6 +73,11 @@ pub struct Chain {
     slots: u16,
     readable: u64,
     writable: u64,
+    /// Where it stands in the notes on what is in flight, and whether it did so from the beginning.
+    entry: u16,
+    again: bool,
+    /// Its descriptors as they are in a packed ring, where notes are kept.
+    raw: Vec<Raw>,
 }
 
 impl Chain {
@@ -100,7 +108,13 @@ impl Chain {
 
     pub(super) fn start(&mut self, id: u16) {
         self.segments.clear();
+        self.raw.clear();
         (self.id, self.slots, self.readable, self.writable) = (id, 0, 0, 0);
+        (self.entry, self.again) = (id, false);
+    }
+
+    pub(super) fn keep(&mut self, raw: Raw) {
+        self.raw.push(raw);
     }
 
     pub(super) fn set_id(&mut self, id: u16) {
@@ -213,6 +227,8 @@ pub(super) struct Used {
     pub id: u16,
     /// Bytes written into it.
     pub len: u32,
+    /// Its entry in the notes.
+    entry: u16,
     /// Descriptors of the ring.
     pub slots: u16,
     /// Buffers.
@@ -305,6 +321,9 @@ pub struct Ring {
     shuffle: Option<Shuffle>,
     batch_used: bool,
     broken: bool,
+    notes: Option<Notes>,
+    /// What was in flight when the notes came, by entry: it is taken before anything else.
+    again: VecDeque<u16>,
 }
 
 impl Ring {
@@ -326,7 +345,48 @@ impl Ring {
         let in_order = setup.features.contains(Features::IN_ORDER);
         let shuffle = (setup.shuffle > 0 && !in_order).then(|| Shuffle::new(setup.shuffle));
         let pending = Vec::with_capacity(setup.size.into());
-        Ok(Self { layout, pending, shuffle, batch_used: setup.batch_used && in_order, broken: false })
+        Ok(Self {
+            layout,
+            pending,
+            shuffle,
+            batch_used: setup.batch_used && in_order,
+            broken: false,
+            notes: None,
+            again: VecDeque::new(),
+        })
+    }
+
+    /// From now on notes are kept of what is in flight. What they have already is taken up first.
+    pub(super) fn keep_notes(&mut self, mut notes: Notes) -> Result<()> {
+        let left = match &mut self.layout {
+            Layout::Split(ring) => ring.recover(&mut notes)?,
+            Layout::Packed(ring) => ring.recover(&mut notes)?,
+        };
+        self.again = left.entries.into();
+        self.notes = Some(notes);
+        Ok(())
+    }
+
+    /// The oldest of what was in flight.
+    fn take_again(&mut self, memory: &impl Memory, chain: &mut Chain) -> Result<bool> {
+        let (Some(entry), Some(notes)) = (self.again.pop_front(), &self.notes) else { return Ok(false) };
+        match &mut self.layout {
+            Layout::Split(ring) => ring.take_again(memory, entry, chain)?,
+            Layout::Packed(ring) => ring.take_again(memory, &notes.raw(entry), chain)?,
+        }
+        (chain.entry, chain.again) = (entry, true);
+        Ok(true)
+    }
+
+    fn take_new(&mut self, memory: &impl Memory, chain: &mut Chain) -> Result<bool> {
+        let taken = match &mut self.layout {
+            Layout::Split(ring) => ring.next(memory, chain)?,
+            Layout::Packed(ring) => ring.next(memory, chain)?,
+        };
+        if let (true, Some(notes)) = (taken, &mut self.notes) {
+            chain.entry = notes.take(chain.id, &chain.raw);
+        }
+        Ok(taken)
     }
 
     /// Takes the next available buffer; false when there is none. An error breaks the ring for good.
@@ -334,9 +394,9 @@ impl Ring {
         if self.broken {
             return Err(lie("it is broken already".into()));
         }
-        let taken = match &mut self.layout {
-            Layout::Split(ring) => ring.next(memory, chain),
-            Layout::Packed(ring) => ring.next(memory, chain),
+        let taken = match self.again.is_empty() {
+            true => self.take_new(memory, chain),
+            false => self.take_again(memory, chain),
         };
         self.broken = taken.is_err();
         taken
@@ -344,6 +404,12 @@ impl Ring {
 
     /// Undoes the taking of a buffer: of the latest first.
     pub fn put_back(&mut self, chain: &Chain) {
+        if chain.again {
+            return self.again.push_front(chain.entry);
+        }
+        if let Some(notes) = &mut self.notes {
+            notes.put_back(chain.entry);
+        }
         match &mut self.layout {
             Layout::Split(ring) => ring.put_back(chain),
             Layout::Packed(ring) => ring.put_back(chain),
@@ -367,7 +433,8 @@ impl Ring {
 
     fn push(&mut self, chain: &Chain, len: u32, last: bool) {
         let full = u64::from(len) == chain.writable;
-        self.pending.push(Used { id: chain.id, len, slots: chain.slots, buffers: 1, full, last });
+        let (entry, slots) = (chain.entry, chain.slots);
+        self.pending.push(Used { id: chain.id, len, entry, slots, buffers: 1, full, last });
     }
 
     /// Makes all buffers handed back visible to the driver at once.
@@ -378,12 +445,21 @@ impl Ring {
         if let Some(shuffle) = &mut self.shuffle {
             shuffle.reorder(&mut self.pending);
         }
+        if let Some(notes) = &mut self.notes {
+            notes.going(self.pending.iter().map(|used| (used.entry, used.slots)));
+        }
         if self.batch_used {
             batch(&mut self.pending);
         }
         match &mut self.layout {
             Layout::Split(ring) => ring.publish(&self.pending),
             Layout::Packed(ring) => ring.publish(&self.pending),
+        }
+        if let Some(notes) = &mut self.notes {
+            notes.gone(match &self.layout {
+                Layout::Split(ring) => ring.used_index(),
+                Layout::Packed(_) => 0,
+            });
         }
         self.pending.clear();
     }

@@ -1,6 +1,6 @@
 //! A vhost-user session, back-end side: what each request does.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use nix::errno::Errno;
@@ -9,6 +9,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::Options;
 use super::asker::{Asker, Change};
 use super::dirty::Log;
+use super::inflight::Region;
 use super::memory::{SLOTS, Table};
 use super::message::Message;
 use super::net::{Pair, Rings};
@@ -21,6 +22,7 @@ use crate::spec::vhost_user::{
     VringArea, VringState,
 };
 use crate::spec::virtio::{Features, Status};
+use crate::sys::shm::SharedMemory;
 use crate::sys::socket::Stream;
 
 /// Longest configuration space that the protocol knows.
@@ -32,6 +34,8 @@ enum Answer {
     Done,
     /// A reply of its own, acknowledgement or not.
     Reply(Vec<u8>),
+    /// The same, with the memory that it speaks of.
+    Memory(Vec<u8>, SharedMemory),
     /// Cannot be done: told if the front-end asks, else the end of the session.
     Refused(Error),
 }
@@ -66,11 +70,13 @@ pub(super) struct Session {
     /// Where we ask the front-end, once it has said so.
     asker: Option<Asker>,
     log: Option<Arc<Log>>,
+    /// Where notes on what is in flight are kept.
+    inflight: Option<Region>,
 }
 
 impl Session {
     pub(super) fn new(stream: Stream, options: &Options) -> Self {
-        let pair = || Pair::new(options.mode, Features::empty(), options.mac, options.frame_len);
+        let pair = || Pair::new(options.mode, Features::empty(), options.mac, options.frame_len).holding(options.hold);
         let pairs: Vec<_> = (0..options.queue_pairs).map(|_| pair()).collect();
         let mut queues: Vec<_> = (0..2 * pairs.len()).map(|_| Queue::default()).collect();
         // Until bit 30 is negotiated rings start enabled.
@@ -87,6 +93,7 @@ impl Session {
             pairs,
             asker: None,
             log: None,
+            inflight: None,
         }
     }
 
@@ -164,6 +171,26 @@ impl Session {
         Ok(Answer::number(0))
     }
 
+    fn get_inflight(&self, message: &Message) -> Result<Answer> {
+        self.need(ProtocolFeatures::INFLIGHT_SHMFD)?;
+        let (answer, memory) = Region::offer(&message.body()?, self.features)?;
+        Ok(Answer::Memory(answer.as_bytes().to_vec(), memory))
+    }
+
+    fn set_inflight(&mut self, message: &mut Message) -> Result<Answer> {
+        let told = message.body()?;
+        let fd = message.take_fds(1)?.pop().ok_or_else(|| malformed("notes on what is in flight"))?;
+        if !self.protocol.contains(ProtocolFeatures::INFLIGHT_SHMFD) {
+            return Ok(Answer::Refused(missing(ProtocolFeatures::INFLIGHT_SHMFD)));
+        }
+        Ok(Answer::of(Region::new(&told, &fd, self.features).map(|region| self.inflight = Some(region))))
+    }
+
+    /// Rings are about to stop, if only for a moment.
+    fn settle(&mut self) {
+        self.for_each_pair(|pair, table, rings| pair.finish(table, rings));
+    }
+
     fn wanted_log(&self) -> Option<Arc<Log>> {
         self.log.clone().filter(|_| self.features.contains(Features::LOG_ALL))
     }
@@ -227,6 +254,7 @@ impl Session {
         let acknowledged = message.needs_reply() && self.protocol.contains(ProtocolFeatures::REPLY_ACK);
         match answer {
             Answer::Reply(bytes) => message.reply(&self.stream, &bytes),
+            Answer::Memory(bytes, memory) => message.reply_with(&self.stream, &bytes, &[memory.as_fd().as_raw_fd()]),
             Answer::Done if acknowledged => message.reply(&self.stream, 0u64.as_bytes()),
             Answer::Done => Ok(()),
             Answer::Refused(e) if acknowledged => {
@@ -269,7 +297,8 @@ impl Session {
             }
             Request::SEND_RARP => self.send_rarp(message.body()?),
             Request::NET_SET_MTU => self.set_mtu(message.body()?),
-            Request::GET_INFLIGHT_FD | Request::SET_INFLIGHT_FD => Answer::refused("there is no such thing here"),
+            Request::GET_INFLIGHT_FD => self.get_inflight(message)?,
+            Request::SET_INFLIGHT_FD => self.set_inflight(message)?,
             Request::GET_CONFIG => self.get_config(message)?,
             Request::SET_CONFIG => self.set_config(message)?,
             Request::RESET_DEVICE => self.reset_device(),
@@ -355,6 +384,7 @@ impl Session {
 
     fn use_memory(&mut self, regions: &[MemRegion], fds: Vec<OwnedFd>) -> Result<()> {
         let table = Arc::new(Table::new(regions, fds)?.logged(self.wanted_log()));
+        self.settle();
         self.queues.iter_mut().for_each(Queue::pause);
         self.table = Some(table);
         self.start_all()
@@ -384,10 +414,17 @@ impl Session {
     /// Starts the rings of which all is known by now.
     fn start_all(&mut self) -> Result<()> {
         let Some(table) = &self.table else { return Ok(()) };
-        self.queues.iter_mut().try_for_each(|q| q.start(table, self.features, &self.options))
+        let region = self.inflight.as_ref();
+        self.queues.iter_mut().enumerate().try_for_each(|(index, queue)| {
+            let notes = |size| region.map(|region| region.notes(index, size)).transpose();
+            queue.start(table, self.features, &self.options, notes)
+        })
     }
 
     fn vring(&mut self, request: Request, message: &Message) -> Result<Answer> {
+        if matches!(request, Request::SET_VRING_ADDR | Request::GET_VRING_BASE) {
+            self.settle();
+        }
         if request == Request::SET_VRING_ADDR {
             let addr: VringAddr = message.body()?;
             return Ok(Answer::of(self.queue(addr.index).map(|q| q.set_addr(addr)).and_then(|()| self.start_all())));
@@ -495,6 +532,8 @@ impl Session {
     /// Back to the beginning, but for the memory and for what the session itself has agreed on.
     fn reset(&mut self) {
         self.queues.iter_mut().for_each(Queue::reset);
+        self.pairs.iter_mut().for_each(Pair::forget);
+        self.inflight = None;
         self.features = Features::empty();
         self.status = Status::empty();
         self.config = config(&self.options);

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::fence;
 
+use super::inflight::{Left, Notes};
 use super::memory::Memory;
 use super::ring::{Chain, Descs, Segment, Setup, Used, indirect_entries, lie, read_indirect};
 use crate::error::Result;
@@ -241,6 +242,24 @@ impl Split {
         // wish, with a full fence of its own between (2.7.13.4).
         fence(SeqCst);
         self.avail_word(1).load(Relaxed) != self.seen
+    }
+
+    pub(super) fn used_index(&self) -> u16 {
+        self.next_used
+    }
+
+    /// Goes on where a predecessor was: behind all that is used, and what it had in flight.
+    pub(super) fn recover(&mut self, notes: &mut Notes) -> Result<Left> {
+        let left = notes.recover_split(self.next_used)?;
+        self.next_avail = self.next_used.wrapping_add(left.entries.len() as u16);
+        self.seen = self.next_avail;
+        Ok(left)
+    }
+
+    /// A buffer that was taken by a predecessor.
+    pub(super) fn take_again(&mut self, memory: &impl Memory, head: u16, chain: &mut Chain) -> Result<()> {
+        chain.start(head);
+        self.read_chain(memory, head, chain)
     }
 
     pub(super) fn position(&self) -> u32 {

@@ -4,7 +4,7 @@
 //! is. It is read and written in whole values, once each, and a value read is a copy that the other side cannot
 //! change any more: read, check, use.
 
-use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 /// A place in shared memory, aligned for `T`, or the first of a row of them.
 #[derive(Debug)]
@@ -88,6 +88,7 @@ impl Shared<u64> {
 }
 
 whole_values! {
+    u8, AtomicU8;
     u16, AtomicU16;
     u32, AtomicU32;
     u64, AtomicU64;

@@ -178,3 +178,59 @@ fn rings_go_on_as_they_are_where_both_back_ends_keep_notes_of_what_is_in_flight(
         rig.close();
     }
 }
+
+/// Receives all that there is; frames come once.
+fn collect(rig: &mut Rig, got: &mut Vec<u32>, count: usize) {
+    until(&format!("{count} frames come"), || {
+        got.extend(rig.receive());
+        got.len() >= count
+    });
+    std::thread::sleep(Duration::from_millis(20));
+    got.extend(rig.receive());
+    assert_eq!(got.len(), count, "{got:?}");
+}
+
+#[test]
+fn what_a_back_end_had_in_hand_when_it_died_the_next_one_does_and_does_once() {
+    // Also while the next one dies at once, over what it took up; and with a ring that is full of what is in flight.
+    for (layout, hold) in LAYOUTS.into_iter().flat_map(|layout| [(layout, 8), (layout, 63), (layout, 64)]) {
+        let path = place();
+        let text = format!("inflight=1,hold={hold}");
+        let mut back_end = Some(Loopback::listen(&path, options(&text)).unwrap());
+        let mut rig = Rig::make(path, layout).unwrap().start();
+        let mut got = Vec::new();
+        let mut sent = 0;
+        for lap in 0..6 {
+            // Some that come back, in places that go on, and those that stay in hand: in a ring as large nothing moves.
+            let wanted = 100 + 37 * lap;
+            until("all are taken", || {
+                sent += rig.send(wanted - sent.min(wanted));
+                got.extend(rig.receive());
+                sent >= wanted || hold == 64 && sent == hold
+            });
+            collect(&mut rig, &mut got, (sent - hold.min(sent)) as usize);
+            drop(back_end.take());
+            rig.event(Kind::LinkDown);
+            back_end = Some(rig.listen(&text));
+            rig.event(Kind::LinkUp);
+            if lap % 2 == 1 {
+                drop(back_end.take());
+                rig.event(Kind::LinkDown);
+                back_end = Some(rig.listen(&text));
+                rig.event(Kind::LinkUp);
+            }
+        }
+        drop(back_end.take());
+        rig.event(Kind::LinkDown);
+        let last = rig.listen("inflight=1");
+        rig.event(Kind::LinkUp);
+        collect(&mut rig, &mut got, sent as usize);
+        got.sort_unstable();
+        assert_eq!(got, (1..=sent).collect::<Vec<_>>(), "{layout}, {hold} in hand");
+        let stats = rig.device(|d| d.port(1).unwrap().stats());
+        assert_eq!((stats.tx_resent, stats.tx_dropped_on_reconnect), (0, 0), "{layout}, {hold} in hand");
+        rig.echo(100);
+        drop(last);
+        rig.close();
+    }
+}
