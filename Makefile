@@ -34,7 +34,7 @@ DRIVERDIR ?= $(shell echo RTE_EAL_PMD_PATH | $(CC) $$($(PKG_CONFIG) --cflags lib
 PMD_ABI = $(lastword $(subst -, ,$(DRIVERDIR)))
 
 .PHONY: all lib pmd install-pmd examples install clean demo test test-unit test-vm test-foreign test-peers soak-restart test-dpdk bench bench-dpdk \
-  docs test-docs header lint prepare FORCE
+  docs test-docs header lint prepare venv test-python lint-python wheel FORCE
 
 all: lib examples
 
@@ -149,6 +149,7 @@ install-pmd: pmd
 header:
 	$(CARGO) build --locked --features header
 	cp "$$(ls -t $(TARGET_DIR)/debug/build/vuser-*/out/vuser.h | head -1)" include/vuser.h
+	scripts/python_abi.py
 
 demo: lib $(B)/examples/loopback
 	$(B)/examples/loopback --seconds 5
@@ -163,6 +164,7 @@ prepare:
 
 test: prepare all pmd $(FOREIGN) $(PEERS) $(DPDK_TESTS) lint test-docs
 	VUSER_REQUIRE_ALL=1 $(CARGO) test --locked --features header
+	VUSER_REQUIRE_ALL=1 $(MAKE) test-python
 
 # All that needs neither DPDK nor root.
 test-unit: lib
@@ -200,6 +202,28 @@ $(B)/venv-docs/ready: docs/requirements.txt
 # What the README and the pages tell people to type is typed, and their programs are compiled and run.
 test-docs: all pmd docs
 	$(B)/venv-docs/bin/python tests/docs/main.py
+# A virtual environment with what the tests of the Python package, and its wheels, are made with.
+PYTHON ?= python3
+VENV := $(B)/venv
+
+venv: $(VENV)/.python
+
+$(VENV)/.python: tests/python/requirements.txt
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+# The package as it lies in bindings/python, with the library of this tree. ARGS: of pytest.
+test-python: lib venv lint-python
+	PYTHONPATH=bindings/python VUSER_LIBRARY=$(abspath $(B)/$(SONAME)) $(VENV)/bin/python -m pytest -q $(ARGS)
+
+lint-python: venv
+	$(VENV)/bin/ruff check --quiet bindings/python tests/python
+	$(VENV)/bin/mypy
+
+# dist/: the source distribution, and a wheel for manylinux2014.
+wheel: venv
+	scripts/wheel.sh $(VENV)
 
 bench:
 	$(CARGO) bench --locked --bench bursts

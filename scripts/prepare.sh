@@ -22,6 +22,7 @@ need 'command -v dpdk-testpmd' dpdk-dev
 need 'pkg-config --exists libdpdk' libdpdk-dev
 need 'pkg-config --exists wireshark' 'libwireshark-dev libglib2.0-dev'
 need 'command -v valgrind' valgrind
+need 'python3 -c "import ensurepip, venv"' python3-venv
 # The kernel of tests/vm, and what is run in it
 need 'command -v flex' flex
 need 'command -v bison' bison

@@ -33,15 +33,18 @@ macro_rules! sizes {
     };
 }
 
-static SIZES: [vuser_abi_entry; 10] = sizes! {
+static SIZES: [vuser_abi_entry; 13] = sizes! {
     "vuser_config": super::config::vuser_config,
     "vuser_dev_info": super::dev::vuser_dev_info,
     "vuser_event": super::event::vuser_event,
+    "vuser_feature": super::feature::vuser_feature,
     "vuser_mbuf": Mbuf,
     "vuser_pool_config": super::pool::vuser_pool_config,
     "vuser_mbuf_source": super::queue::vuser_mbuf_source,
     "vuser_queue_stats": super::queue::vuser_queue_stats,
     "vuser_monitor": super::queue::vuser_monitor,
+    "vuser_rss": super::rss::vuser_rss,
+    "vuser_rss_limits": super::rss::vuser_rss_limits,
     "vuser_loopback_stats": super::loopback::vuser_loopback_stats,
     "vuser_abi_entry": vuser_abi_entry,
 };

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
 import vuser
 
 ROOT = Path(__file__).resolve().parent.parent.parent

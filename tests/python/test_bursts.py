@@ -6,9 +6,8 @@ from __future__ import annotations
 from array import array
 
 import pytest
-from conftest import frame, receive, until
-
 import vuser
+from conftest import frame, receive, until
 
 
 def test_packets_come_back_as_they_were_sent(device: vuser.Device) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # What a queue keeps near itself, as vuser_pool_config says, and what is left for the application.
 _NEAR, _SPARE = 144, 4096
 
+
 class Device:
     """A virtio-net device whose other half is a vhost-user back-end.
 

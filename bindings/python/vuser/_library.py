@@ -40,13 +40,14 @@ def _load() -> tuple[ctypes.CDLL, str]:
 
 
 def _prototypes(library: ctypes.CDLL, name: str) -> None:
-    for function, (result, arguments) in _abi.FUNCTIONS.items():
+    version = ""
+    for function, (result, arguments) in sorted(_abi.FUNCTIONS.items(), key=lambda f: f[0] != "vuser_version"):
         try:
             entry = getattr(library, function)
         except AttributeError:
-            version = "" if function == "vuser_version" else f" {library.vuser_version().decode()}"
             raise ImportError(f"{name} is vuser{version}, which has no {function}: install a newer one") from None
         entry.restype, entry.argtypes = result, arguments
+        version = version or f" {entry().decode()}"
 
 
 def _sizes(library: ctypes.CDLL, name: str) -> None:

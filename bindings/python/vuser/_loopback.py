@@ -8,7 +8,6 @@ import os
 import threading
 import weakref
 from types import TracebackType
-from typing import Union
 
 from . import _abi, _process
 from ._errors import ClosedError, check
@@ -26,7 +25,7 @@ class Loopback:
         self,
         path: str | os.PathLike[str],
         mode: str = "echo",
-        **options: Union[str, int, None],
+        **options: str | int | None,
     ) -> None:
         self.path = os.fspath(path)
         if "," in self.path or "\0" in self.path:

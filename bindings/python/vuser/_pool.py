@@ -51,10 +51,11 @@ class Packet:
     """A packet in memory that it shares with the device.
 
     ``data`` is a memoryview of it, without a copy, which ends with the packet: when the packet is freed or sent, or nobody
-    refers to it any more. A slice of that view must not be kept longer; its bytes become another packet's then.
+    refers to it any more. What was made of that view, a slice or a numpy array, must not be kept longer: it does not end
+    with it, and its bytes become another packet's. ``bytes(packet)`` is a copy.
     """
 
-    __slots__ = ("_m", "_pool", "_view", "__weakref__")
+    __slots__ = ("__weakref__", "_m", "_pool", "_view")
 
     def __init__(self, pool: Pool, m: int) -> None:
         self._pool = pool
@@ -272,9 +273,13 @@ class Pool:
         if last - first != (count - 1) * _SIZE or self._base + (count - 1) * self._stride != two.buf_addr:
             lib.vuser_pool_free(self._mine)
             raise Error(errno.ENOTSUP, "the library's pools do not lie in memory as this package expects it")
-        area: Any = type("_Area", (ctypes.Array,), {"_type_": ctypes.c_ubyte, "_length_": (count - 1) * self._stride + self.data_size})
+        area: Any = type(
+            "_Area",
+            (ctypes.Array,),
+            {"_type_": ctypes.c_ubyte, "_length_": (count - 1) * self._stride + self.data_size},
+        )
         memory = area.from_address(self._base)
-        end = weakref.finalize(memory, _free_pool, self._mine, self._dropped)
+        end: Any = weakref.finalize(memory, _free_pool, self._mine, self._dropped)
         end.atexit = False
         self._memory = memoryview(memory).cast("B")
         self._d64 = memoryview((ctypes.c_uint64 * (count * _SIZE // 8)).from_address(first)).cast("B").cast("Q")

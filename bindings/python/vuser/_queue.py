@@ -100,7 +100,9 @@ class Queue:
 
     def _closed(self) -> ClosedError:
         kind = "receive" if self._rx else "transmit"
-        return ClosedError(f"{kind} queue {self.pair} is not set up, or its device was closed or belongs to another process")
+        return ClosedError(
+            f"{kind} queue {self.pair} is not set up, or its device was closed or belongs to another process"
+        )
 
     def _grow(self, n: int) -> None:
         """Makes room for bursts of n."""
@@ -243,20 +245,18 @@ class TxQueue(Queue):
         for packet in packets:
             if packet._view is not None:  # type: ignore[union-attr]
                 packet._hide()  # type: ignore[union-attr]
-        if len(set(found)) != n:
-            raise ValueError("a packet is in the burst twice" if all(found) else "a packet was freed or sent before")
+        different = set(found)
+        if 0 in different:
+            raise ClosedError("a packet was freed or sent before")
+        if len(different) != n:
+            raise ValueError("a packet is in the burst twice")
         with self._lock:
             handle = self._handle
             if not handle:
                 raise self._closed()
             if n > self._room:
                 self._grow(n)
-            try:
-                self._array[:n] = found
-            except TypeError:
-                raise ClosedError("a packet was freed or sent before") from None
-            if n and not all(found):
-                raise ClosedError("a packet was freed or sent before")
+            self._array[:n] = found
             sent = int(_tx_burst(handle, self._at, n))
             for packet in packets[:sent] if sent < n else packets:
                 packet._m = 0  # type: ignore[union-attr]
