@@ -3,12 +3,14 @@
 PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
+MANDIR ?= $(PREFIX)/share/man
 DESTDIR ?=
 CARGO ?= cargo
 CC ?= cc
 CFLAGS ?= -O2 -g
 CARGO_FLAGS ?=
 INSTALL ?= install
+PYTHON ?= python3
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 SONAME := libvuser.so.0
@@ -37,6 +39,8 @@ PMD_ABI = $(lastword $(subst -, ,$(DRIVERDIR)))
   docs test-docs header lint prepare venv test-python lint-python wheel FORCE
 
 all: lib examples
+
+include packaging/packaging.mk
 
 lib: $(B)/$(SONAME) $(B)/libvuser.a $(B)/libvuser.so
 
@@ -106,7 +110,7 @@ $(filter $(B)/tests/dpdk-%,$(DPDK_TESTS)): $(B)/tests/dpdk-%: $(SDK)/release
 	  -o $@ $$(pkg-config --libs libdpdk); }
 
 # The .pc file is made here and now, so that it can't hold another PREFIX than the files it describes.
-install: lib
+install: lib man
 	$(INSTALL) -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR)
 	$(INSTALL) -m 755 $(B)/$(SONAME) $(DESTDIR)$(LIBDIR)/libvuser.so.$(VERSION)
 	ln -sf libvuser.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
@@ -115,6 +119,9 @@ install: lib
 	$(INSTALL) -m 644 include/vuser.h include/virtio_user_compat.h $(DESTDIR)$(INCLUDEDIR)/
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
 	  -e 's|@VERSION@|$(VERSION)|' include/vuser.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/vuser.pc
+	$(INSTALL) -d $(DESTDIR)$(MANDIR)/man3 $(DESTDIR)$(MANDIR)/man7
+	$(INSTALL) -m 644 $(B)/man/man3/* $(DESTDIR)$(MANDIR)/man3/
+	$(INSTALL) -m 644 $(B)/man/man7/* $(DESTDIR)$(MANDIR)/man7/
 
 pmd: $(B)/librte_net_vuser.so $(B)/librte_net_vuser.a
 

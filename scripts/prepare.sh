@@ -23,6 +23,10 @@ need 'pkg-config --exists libdpdk' libdpdk-dev
 need 'pkg-config --exists wireshark' 'libwireshark-dev libglib2.0-dev'
 need 'command -v valgrind' valgrind
 need 'python3 -c "import ensurepip, venv"' python3-venv
+# Packages, their manual, and the promise about the interface
+need 'command -v python3' python3
+need 'command -v abidiff' abigail-tools
+need 'command -v man' 'man-db groff'
 # The kernel of tests/vm, and what is run in it
 need 'command -v flex' flex
 need 'command -v bison' bison

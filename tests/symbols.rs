@@ -148,8 +148,13 @@ fn what_is_installed_can_be_compiled_against() {
     }
     assert_eq!(link(&scratch.file("usr/lib/libvuser.so.0")), real);
     assert_eq!(link(&scratch.file("usr/lib/libvuser.so")), "libvuser.so.0");
-    let listing = run(Command::new("find").arg(&scratch.0).args(["-not", "-type", "d"]));
+    let listing = run(Command::new("find").arg(&scratch.0).args(["-not", "-type", "d", "-not", "-path", "*/share/man/*"]));
     assert_eq!(listing.lines().count(), 7, "more is installed than is known here:\n{listing}");
+    let pages = scratch.file("usr/share/man");
+    for function in declared() {
+        assert!(pages.join(format!("man3/{function}.3")).is_file(), "{function} has no page in the manual");
+    }
+    assert!(pages.join("man7/vuser.7").is_file());
     let description = std::fs::read_to_string(scratch.file("usr/lib/pkgconfig/vuser.pc")).expect("vuser.pc");
     assert!(!description.contains('@') && description.contains("prefix=/usr\n"), "{description}");
 
