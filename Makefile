@@ -20,7 +20,7 @@ B := build
 WARN := -std=c99 -Wall -Wextra -pedantic
 # $ORIGIN lets what is in build/ run where it is, without being installed.
 LINK = -Iinclude -L$(B) -l:$(SONAME) -Wl,-rpath,'$$ORIGIN/..'
-EXAMPLES := loopback forward generate exception_path
+EXAMPLES := loopback forward generate capture exception_path
 FOREIGN := $(B)/tests/traffic $(B)/tests/changes
 PEERS := $(B)/tests/switch $(B)/tests/soak $(B)/tests/hang
 
@@ -58,19 +58,11 @@ $(B)/$(SONAME): $(B)/libvuser.a include/vuser.map
 $(B)/libvuser.so: $(B)/$(SONAME)
 	ln -sf $(SONAME) $@
 
-examples: $(EXAMPLES:%=$(B)/examples/%) $(B)/examples/capture
+examples: $(EXAMPLES:%=$(B)/examples/%)
 
 $(B)/examples/%: examples/%.c examples/common.h include/vuser.h $(B)/$(SONAME)
 	@mkdir -p $(@D)
 	$(CC) $(WARN) $(CFLAGS) $< -o $@ $(LINK)
-
-# pcapng is written by Wireshark's own library. Its headers are not clean C99, so they are system headers here.
-$(B)/examples/capture: examples/capture.c examples/common.h include/vuser.h $(B)/$(SONAME)
-	@mkdir -p $(@D)
-	@if pkg-config --exists wireshark; then set -x; \
-	  $(CC) $(WARN) $(CFLAGS) $$(pkg-config --cflags wireshark | sed 's/-I/-isystem /g') $< -o $@ \
-	    -lwiretap -lwsutil $(LINK); \
-	else echo 'examples/capture is left out: it writes pcapng through libwiretap (apt-get install libwireshark-dev)'; fi
 
 $(B)/tests/%: tests/foreign/%.c include/vuser.h $(B)/$(SONAME)
 	@mkdir -p $(@D)

@@ -183,6 +183,9 @@
 // Hash type: the same, and the ports of UDP.
 #define VUSER_HASH_UDP_EX (UINT64_C(1) << 8)
 
+// A capture under way. Its calls may come from any thread.
+struct vuser_capture;
+
 // A virtio-user device. Its control calls may come from any thread; they take turns.
 struct vuser_dev;
 
@@ -565,6 +568,50 @@ struct vuser_rss_limits {
     uint16_t key_len;
     // Entries of the longest table. 0: the device does not spread frames by their hash.
     uint16_t table_len;
+};
+
+// What is to be captured, and where to. Zeroed but for size and path, it captures all of each frame.
+struct vuser_capture_config {
+    // sizeof(struct vuser_capture_config).
+    size_t size;
+    // The file, made or emptied, or a named pipe that has a reader (wireshark -k -i PIPE). Empty: fd is meant.
+    char path[256];
+    // With an empty path: a descriptor above 0 to be written to from where it stands, a file, pipe or socket. It is duplicated. With
+    // a path: 0 or -1.
+    int32_t fd;
+    // Bytes that are kept of each frame; 0: all.
+    uint32_t snaplen;
+    // Frames of 1518 bytes of each queue for which there is room until they are written, at least; 0: 4096. The memory is taken
+    // at once.
+    uint32_t frames;
+    // Zero.
+    uint32_t reserved;
+    // Bytes of the file; what would go beyond is dropped. 0: no limit.
+    uint64_t max_bytes;
+};
+
+// What has come of a capture.
+struct vuser_capture_stats {
+    // sizeof(struct vuser_capture_stats), to be set by the caller.
+    size_t size;
+    // Frames that were copied out of bursts.
+    uint64_t captured;
+    // Frames that are missing: there was no room for a copy, or none in the file.
+    uint64_t dropped;
+    // Bytes that were kept of the frames that were copied.
+    uint64_t bytes;
+    // Frames in the file.
+    uint64_t written;
+    // Bytes of the file.
+    uint64_t file_bytes;
+    // 0, or what ended the capture, a negative errno.
+    int32_t error;
+    // 1: the file has as many bytes as it may have.
+    uint8_t full;
+    // Zero.
+    uint8_t reserved[3];
+    // What ended the capture, as a sentence; else empty.
+    char why[128];
 };
 
 // What a back-end has counted.
@@ -986,6 +1033,27 @@ int vuser_dev_set_rss(struct vuser_dev *dev,
 // its own.
 int vuser_dev_rss_limits(struct vuser_dev *dev,
                          struct vuser_rss_limits *limits);
+
+// Captures the frames of all queues that are set up, from now on, whether the device is started or not: those that are received
+// as they are handed out, those that are sent as they were given, as soon as they are taken (also one that turns out not to be
+// possible to send). Bursts copy them and never wait; a thread of the library's writes them, in the order of their times, and what
+// it cannot write in time is dropped and counted. The file is pcapng: an interface for each queue, named rx0, tx0, rx1, ..., with
+// nanoseconds, directions, and statistics at its end. Without a capture, bursts do nothing for one. It goes on with another
+// back-end; packets that are sent to that once more are not captured again. *capture is to be given up by vuser_capture_stop.
+// -EBUSY: there is a capture of this device; -EINVAL: no queue is set up, or the configuration can't be; errors of opening and
+// writing the file.
+int vuser_capture_start(struct vuser_dev *dev,
+                        const struct vuser_capture_config *config,
+                        struct vuser_capture **capture);
+
+// What has come of a capture so far; stats->size must be set.
+int vuser_capture_get_stats(const struct vuser_capture *capture, struct vuser_capture_stats *stats);
+
+// Stops a capture, before or after vuser_dev_uninit, and gives it up whatever is returned: 0 when all that was captured is in the
+// file, or when that is full. Else what ended it; the file ends with a whole frame then, unless it is a pipe or a socket. What is
+// still to be written is waited for, 5 s at most: -ETIMEDOUT. NULL is allowed. -ECHILD: in a child that was forked; the capture is
+// the parent's.
+int vuser_capture_stop(struct vuser_capture *capture);
 
 // Receives up to n frames by copying them into the caller's memory, one behind the other from data on, at most size
 // bytes (what is above 4 GiB is not used), and returns how many. offsets[i] says where the i-th frame begins and

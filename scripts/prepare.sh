@@ -20,7 +20,8 @@ need 'command -v python3' python3
 need 'python3 -c "import venv, ensurepip"' python3-venv
 need 'command -v dpdk-testpmd' dpdk-dev
 need 'pkg-config --exists libdpdk' libdpdk-dev
-need 'pkg-config --exists wireshark' 'libwireshark-dev libglib2.0-dev'
+need 'command -v tshark' tshark
+need 'command -v capinfos' wireshark-common
 need 'command -v valgrind' valgrind
 need 'python3 -c "import ensurepip, venv"' python3-venv
 # Packages, their manual, and the promise about the interface

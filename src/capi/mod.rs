@@ -19,6 +19,7 @@ pub mod pool;
 pub mod queue;
 pub mod rss;
 
+pub mod capture;
 pub mod copy;
 
 pub mod loopback;

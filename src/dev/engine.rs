@@ -1,7 +1,11 @@
 //! What works in a queue, whatever it is, as the control plane sees it.
 
+use std::sync::Arc;
+
 use crate::net::path::{Rx, Tx};
+use crate::net::relay::Relay;
 use crate::net::salvage::{RxSalvage, TxSalvage};
+use crate::net::tap;
 
 /// What a queue is at the moment.
 pub(super) enum Engine {
@@ -59,6 +63,16 @@ impl Engine {
         match self {
             Self::Halted(engine) => *engine,
             other => other,
+        }
+    }
+
+    /// The same, with its frames copied there, or nowhere.
+    pub(super) fn tapped(self, relay: Option<&Arc<Relay>>) -> Self {
+        match self {
+            Self::Rx(rx) => Self::Rx(tap::rx(rx, relay)),
+            Self::Tx(tx) => Self::Tx(tap::tx(tx, relay)),
+            Self::Halted(engine) => Self::Halted(Box::new(engine.tapped(relay))),
+            Self::Idle => Self::Idle,
         }
     }
 

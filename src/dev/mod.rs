@@ -10,6 +10,7 @@
 //! reach. [`handle`] is a device for many threads, with the one that looks after it.
 
 mod attach;
+pub mod capture;
 pub mod config;
 mod control;
 pub mod dial;
@@ -30,8 +31,8 @@ mod rings;
 pub mod rss;
 mod start;
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use nix::errno::Errno;
 
@@ -115,6 +116,8 @@ pub struct Device {
     /// The control queue of a device that runs and has one.
     control: Option<ControlQueue>,
     wishes: Wishes,
+    /// The capture that was started last, as long as somebody has it.
+    capture: Weak<capture::Shared>,
     /// Last, so that it outlives the back-end's connection to it.
     loopback: Option<Loopback>,
 }
@@ -208,6 +211,7 @@ impl Device {
             link_told: false,
             control: None,
             wishes: Wishes::default(),
+            capture: Weak::new(),
             loopback: None,
             config,
         };

@@ -16,6 +16,7 @@ use crate::mem::doorbell::Doorbell;
 use crate::mem::kick::Kick;
 use crate::net::copy::{Frames, Places};
 use crate::net::path::{Descriptor, Monitor};
+use crate::net::relay::Relay;
 use crate::net::stats::{Board, Stats};
 use crate::sys::asymmetric;
 use crate::sys::eventfd::Bell;
@@ -46,8 +47,8 @@ pub struct Port {
     state: AtomicU8,
     /// Descriptors.
     size: AtomicU16,
-    /// Whoever pauses the queue has it.
-    turn: Mutex<()>,
+    /// Whoever pauses the queue has it, and with it where frames are copied to, if they are.
+    turn: Mutex<Option<Arc<Relay>>>,
 }
 
 // SAFETY: all but the engine may be shared; the engine is touched by the thread of the queue while it is inside of the
@@ -61,7 +62,7 @@ pub(super) struct Paused<'a> {
     port: &'a Port,
     /// Always there, until the drop.
     shut: Option<Shut<'a>>,
-    _turn: MutexGuard<'a, ()>,
+    tap: MutexGuard<'a, Option<Arc<Relay>>>,
 }
 
 impl Paused<'_> {
@@ -73,7 +74,15 @@ impl Paused<'_> {
     /// Puts another engine in; the one that was there.
     pub(super) fn replace(&mut self, engine: Engine) -> Engine {
         self.port.state.store(engine.state(), Ordering::Release);
+        let engine = engine.tapped(self.tap.as_ref());
         std::mem::replace(self.engine(), engine)
+    }
+
+    /// From now on copies of the frames go there, or nowhere, whatever engine is in it.
+    pub(super) fn set_tap(&mut self, relay: Option<Arc<Relay>>) {
+        *self.tap = relay;
+        let engine = std::mem::replace(self.engine(), Engine::Idle).tapped(self.tap.as_ref());
+        *self.engine() = engine;
     }
 
     /// What is said of the engine, until it is replaced.
@@ -120,7 +129,7 @@ impl Port {
         let turn = self.turn.try_lock_until(end).ok_or_else(busy)?;
         let shut = self.turnstile.shut()?;
         // Made first, so that it is opened again in the right way if this fails.
-        let paused = Paused { port: self, shut: Some(shut), _turn: turn };
+        let paused = Paused { port: self, shut: Some(shut), tap: turn };
         let mut rounds = 0;
         while !paused.shut.as_ref().is_some_and(Shut::is_empty) {
             rounds += 1;

@@ -49,7 +49,7 @@ impl Side {
         if index.is_multiple_of(2) { Self::Rx } else { Self::Tx }
     }
 
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Rx => "rx",
             Self::Tx => "tx",

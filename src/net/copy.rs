@@ -39,7 +39,7 @@ pub struct Frames<'a> {
 
 impl Frames<'_> {
     /// The `n`th frame, if it lies inside of the memory: its first byte and its length.
-    fn get(&self, n: usize) -> Option<(*const u8, usize)> {
+    pub(super) fn get(&self, n: usize) -> Option<(*const u8, usize)> {
         let (offset, len) = (*self.offsets.get(n)? as usize, *self.lengths.get(n)? as usize);
         (offset <= self.size && len <= self.size - offset).then(|| (self.data.wrapping_add(offset), len))
     }

@@ -42,6 +42,8 @@ pub trait Rx: Send {
     /// # Safety
     /// As there.
     unsafe fn copy_out(&mut self, to: &mut Places<'_>) -> usize;
+    /// The queue without a [tap](super::tap).
+    fn bare(self: Box<Self>) -> Box<dyn Rx>;
     /// See [`RxQueue::refill`].
     fn refill(&mut self);
     /// See [`RxQueue::set_calls`].
@@ -82,6 +84,8 @@ pub trait Tx: Send {
     /// # Safety
     /// As there.
     unsafe fn copy_in(&mut self, from: Frames<'_>) -> usize;
+    /// The queue without a [tap](super::tap).
+    fn bare(self: Box<Self>) -> Box<dyn Tx>;
     /// See [`TxQueue::done_cleanup`].
     fn done_cleanup(&mut self, most: usize) -> usize;
     /// See [`TxQueue::prepare`].
@@ -111,7 +115,7 @@ pub trait Tx: Send {
     fn resume(&mut self);
 }
 
-impl<R: Ring + Send> Rx for RxQueue<R> {
+impl<R: Ring + Send + 'static> Rx for RxQueue<R> {
     fn burst(&mut self, out: &mut [MaybeUninit<MbufRef>]) -> usize {
         Self::burst(self, out)
     }
@@ -119,6 +123,10 @@ impl<R: Ring + Send> Rx for RxQueue<R> {
     unsafe fn copy_out(&mut self, to: &mut Places<'_>) -> usize {
         // SAFETY: passed on.
         unsafe { Self::copy_out(self, to) }
+    }
+
+    fn bare(self: Box<Self>) -> Box<dyn Rx> {
+        self
     }
 
     fn refill(&mut self) {
@@ -182,7 +190,7 @@ impl<R: Ring + Send> Rx for RxQueue<R> {
     }
 }
 
-impl<R: Ring + Send> Tx for TxQueue<R> {
+impl<R: Ring + Send + 'static> Tx for TxQueue<R> {
     fn burst(&mut self, packets: &[MbufRef]) -> usize {
         Self::burst(self, packets)
     }
@@ -190,6 +198,10 @@ impl<R: Ring + Send> Tx for TxQueue<R> {
     unsafe fn copy_in(&mut self, from: Frames<'_>) -> usize {
         // SAFETY: passed on.
         unsafe { Self::copy_in(self, from) }
+    }
+
+    fn bare(self: Box<Self>) -> Box<dyn Tx> {
+        self
     }
 
     fn done_cleanup(&mut self, most: usize) -> usize {

@@ -3,6 +3,7 @@
 //! Section numbers refer to VIRTIO 1.3 and to the vhost-user document of QEMU.
 
 pub mod net;
+pub mod pcapng;
 pub mod ring;
 pub mod vhost;
 pub mod vhost_user;

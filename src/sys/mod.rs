@@ -1,11 +1,13 @@
 //! Floor 1: the operating system. The only callers of libc and nix for I/O.
 
 pub mod asymmetric;
+pub mod clock;
 pub mod epoll;
 pub mod eventfd;
 pub mod limits;
 pub mod listener;
 pub mod netdev;
+pub mod output;
 pub mod poll;
 pub mod shm;
 pub mod socket;

@@ -8,7 +8,7 @@ Pointers are addresses (c_void_p), strings are c_char_p.
 from __future__ import annotations
 
 import ctypes
-from ctypes import c_char, c_char_p, c_int, c_size_t, c_uint, c_uint16, c_uint32, c_uint64, c_uint8, c_void_p
+from ctypes import c_char, c_char_p, c_int, c_int32, c_size_t, c_uint, c_uint16, c_uint32, c_uint64, c_uint8, c_void_p
 from typing import Any
 
 VUSER_OFFLOAD_CSUM = 0x1
@@ -272,6 +272,33 @@ class vuser_rss_limits(ctypes.Structure):  # noqa: N801
     ]
 
 
+class vuser_capture_config(ctypes.Structure):  # noqa: N801
+    _fields_ = [
+        ("size", c_size_t),
+        ("path", c_char * 256),
+        ("fd", c_int32),
+        ("snaplen", c_uint32),
+        ("frames", c_uint32),
+        ("reserved", c_uint32),
+        ("max_bytes", c_uint64),
+    ]
+
+
+class vuser_capture_stats(ctypes.Structure):  # noqa: N801
+    _fields_ = [
+        ("size", c_size_t),
+        ("captured", c_uint64),
+        ("dropped", c_uint64),
+        ("bytes", c_uint64),
+        ("written", c_uint64),
+        ("file_bytes", c_uint64),
+        ("error", c_int32),
+        ("full", c_uint8),
+        ("reserved", c_uint8 * 3),
+        ("why", c_char * 128),
+    ]
+
+
 class vuser_loopback_stats(ctypes.Structure):  # noqa: N801
     _fields_ = [
         ("size", c_size_t),
@@ -294,6 +321,8 @@ STRUCTS: dict[str, type[ctypes.Structure]] = {
     "vuser_queue_stats": vuser_queue_stats,
     "vuser_rss": vuser_rss,
     "vuser_rss_limits": vuser_rss_limits,
+    "vuser_capture_config": vuser_capture_config,
+    "vuser_capture_stats": vuser_capture_stats,
     "vuser_loopback_stats": vuser_loopback_stats,
 }
 
@@ -376,6 +405,9 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "vuser_queue_reset_stats": (c_int, [c_void_p]),
     "vuser_dev_set_rss": (c_int, [c_void_p, c_void_p]),
     "vuser_dev_rss_limits": (c_int, [c_void_p, c_void_p]),
+    "vuser_capture_start": (c_int, [c_void_p, c_void_p, c_void_p]),
+    "vuser_capture_get_stats": (c_int, [c_void_p, c_void_p]),
+    "vuser_capture_stop": (c_int, [c_void_p]),
     "vuser_rx_burst_copy": (c_uint16, [c_void_p, c_void_p, c_size_t, c_void_p, c_void_p, c_uint16]),
     "vuser_tx_burst_copy": (c_uint16, [c_void_p, c_void_p, c_size_t, c_void_p, c_void_p, c_uint16]),
     "vuser_loopback_start": (c_int, [c_char_p, c_void_p]),
