@@ -28,6 +28,12 @@ need 'python3 -c "import ensurepip, venv"' python3-venv
 need 'command -v python3' python3
 need 'command -v abidiff' abigail-tools
 need 'command -v man' 'man-db groff'
+need 'command -v dh' debhelper
+need 'command -v dh_python3' dh-python
+need 'command -v fakeroot' fakeroot
+need 'command -v lintian' lintian
+need 'command -v rpmspec' rpm
+need 'command -v yamllint' yamllint
 # The kernel of tests/vm, and what is run in it
 need 'command -v flex' flex
 need 'command -v bison' bison

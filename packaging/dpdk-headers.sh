@@ -2,7 +2,7 @@
 # Puts DPDK's driver headers, which come with this source package, where `make pmd` looks for them. They hold for one
 # release line: 22.11 and its stable updates, which keep the interface to drivers.
 set -eu
-from=${1:?usage: dpdk-headers FROM TO} to=${2:?usage: dpdk-headers FROM TO}
+from=${1:?usage: dpdk-headers.sh FROM TO} to=${2:?usage: dpdk-headers.sh FROM TO}
 installed=$(pkg-config --modversion libdpdk)
 have=$(cat "$from/release")
 line() { echo "$1" | cut -d. -f1,2; }
