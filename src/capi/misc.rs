@@ -33,7 +33,7 @@ macro_rules! sizes {
     };
 }
 
-static SIZES: [vuser_abi_entry; 13] = sizes! {
+static SIZES: [vuser_abi_entry; 15] = sizes! {
     "vuser_config": super::config::vuser_config,
     "vuser_dev_info": super::dev::vuser_dev_info,
     "vuser_event": super::event::vuser_event,
@@ -45,6 +45,8 @@ static SIZES: [vuser_abi_entry; 13] = sizes! {
     "vuser_monitor": super::queue::vuser_monitor,
     "vuser_rss": super::rss::vuser_rss,
     "vuser_rss_limits": super::rss::vuser_rss_limits,
+    "vuser_capture_config": super::capture::vuser_capture_config,
+    "vuser_capture_stats": super::capture::vuser_capture_stats,
     "vuser_loopback_stats": super::loopback::vuser_loopback_stats,
     "vuser_abi_entry": vuser_abi_entry,
 };

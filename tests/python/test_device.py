@@ -147,3 +147,34 @@ def test_the_log(caplog: pytest.LogCaptureFixture) -> None:
         assert not caplog.records
     with pytest.raises(ValueError):
         vuser.set_log("nonsense")
+
+
+def test_a_capture(device: vuser.Device, tmp_path: Path) -> None:
+    with device.capture(tmp_path / "a.pcapng") as capture:
+        with pytest.raises(vuser.Error, match="capture"):
+            device.capture(tmp_path / "b.pcapng")
+        device.tx[0].burst([frame(1, 100), frame(2)])
+        receive(device.rx[0], 2)
+        until(lambda: capture.stats().written == 4)
+        assert (capture.stats().captured, capture.stats().dropped, capture.stats().bytes) == (4, 0, 328)
+    capture.close()
+    with pytest.raises(vuser.ClosedError):
+        capture.stats()
+    written = (tmp_path / "a.pcapng").read_bytes()
+    assert written[:4] == b"\x0a\x0d\x0d\x0a"
+    assert written.count(frame(1, 100)) == 2
+    with open(tmp_path / "c.pcapng", "wb") as file, device.capture(file.fileno(), snaplen=20) as capture:
+        device.tx[0].burst([frame(3)])
+        until(lambda: capture.stats().written == 1)
+    assert frame(3)[:20] in (tmp_path / "c.pcapng").read_bytes()
+    assert frame(3) not in (tmp_path / "c.pcapng").read_bytes()
+    for wrong in ("", "x" * 300, "a\0b"):
+        with pytest.raises(ValueError):
+            device.capture(wrong)
+    with pytest.raises(ValueError):
+        device.capture(tmp_path / "d", snaplen=-1)
+    with pytest.raises(vuser.Error):
+        device.capture(tmp_path / "no" / "such" / "folder")
+    capture = device.capture(tmp_path / "e.pcapng")
+    device.close()
+    capture.close()

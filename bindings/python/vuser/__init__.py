@@ -12,6 +12,7 @@ end, but raises ClosedError.
 """
 
 from ._abi import *  # noqa: F403
+from ._capture import Capture
 from ._config import Config
 from ._device import Device
 from ._errors import ClosedError, DeadlineError, Error, NotFoundError, NotPermittedError, RefusedError
@@ -21,12 +22,14 @@ from ._log import TRACE, set_log
 from ._loopback import Loopback
 from ._pool import Packet, Pool
 from ._queue import Queue, RxQueue, TxQueue
-from ._stats import DeviceInfo, DeviceStats, Event, EventKind, Feature, LoopbackStats, QueueStats
+from ._stats import CaptureStats, DeviceInfo, DeviceStats, Event, EventKind, Feature, LoopbackStats, QueueStats
 
 __version__ = library_version()
 
 __all__ = [
     "TRACE",
+    "Capture",
+    "CaptureStats",
     "ClosedError",
     "Config",
     "DeadlineError",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import os
 import select
 import time
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from . import _abi, _process
+from ._capture import Capture
 from ._config import Config, Option
 from ._core import Core
 from ._errors import check
@@ -189,6 +191,14 @@ class Device:
                 kind = "protocol" if feature.kind == _abi.VUSER_FEATURE_PROTOCOL else "virtio"
                 found.append(dataclasses.replace(one, kind=kind))
         return found
+
+    def capture(
+        self, to: str | os.PathLike[str] | int, snaplen: int = 0, frames: int = 0, max_bytes: int = 0
+    ) -> Capture:
+        """Captures the frames of all queues that are set up in a pcapng file, a named pipe, or a descriptor, until it is
+        closed: ``snaplen`` bytes of each (0: all), with room for ``frames`` of each queue that are not written yet (0:
+        4096), in a file of at most ``max_bytes`` (0: no limit). What can't be written in time is dropped and counted."""
+        return Capture(self._core, to, snaplen, frames, max_bytes)
 
     # Events
 

@@ -176,6 +176,23 @@ class LoopbackStats:
     dropped: int
 
 
+@dataclass(frozen=True)
+class CaptureStats:
+    """What has come of a capture; see struct vuser_capture_stats in vuser.h."""
+
+    captured: int
+    dropped: int
+    bytes: int
+    written: int
+    file_bytes: int
+    #: 0, or what ended the capture, a negative errno.
+    error: int
+    #: The file has as many bytes as it may have.
+    full: bool
+    #: What ended the capture, as a sentence; else empty.
+    why: str
+
+
 def sized(kind: Any) -> Any:
     """A struct that says how large it is."""
     made = kind()
@@ -188,7 +205,7 @@ def fields(struct: ctypes.Structure, kind: type[Any]) -> Any:
     return kind(**{name: _value(name, getattr(struct, name)) for name in kind.__dataclass_fields__})
 
 
-_SWITCHES = {"link_up", "packed", "in_order", "mergeable", "attached", "offered", "used", "known"}
+_SWITCHES = {"link_up", "packed", "in_order", "mergeable", "attached", "offered", "used", "known", "full"}
 
 
 def _value(name: str, value: Any) -> Any:
