@@ -8,7 +8,7 @@ Pointers are addresses (c_void_p), strings are c_char_p.
 from __future__ import annotations
 
 import ctypes
-from ctypes import c_char, c_char_p, c_int, c_int32, c_size_t, c_uint, c_uint8, c_uint16, c_uint32, c_uint64, c_void_p
+from ctypes import c_char, c_char_p, c_int, c_int32, c_size_t, c_uint, c_uint16, c_uint32, c_uint64, c_uint8, c_void_p
 from typing import Any
 
 VUSER_OFFLOAD_CSUM = 0x1
