@@ -21,7 +21,7 @@ WARN := -std=c99 -Wall -Wextra -pedantic
 # $ORIGIN lets what is in build/ run where it is, without being installed.
 LINK = -Iinclude -L$(B) -l:$(SONAME) -Wl,-rpath,'$$ORIGIN/..'
 EXAMPLES := loopback forward generate capture exception_path
-FOREIGN := $(B)/tests/traffic $(B)/tests/changes
+FOREIGN := $(B)/tests/traffic $(B)/tests/changes $(B)/tests/extras
 PEERS := $(B)/tests/switch $(B)/tests/soak $(B)/tests/hang
 
 # The DPDK driver is built for the DPDK that is installed, and for no other release.
@@ -67,6 +67,10 @@ $(B)/examples/%: examples/%.c examples/common.h include/vuser.h $(B)/$(SONAME)
 $(B)/tests/%: tests/foreign/%.c include/vuser.h $(B)/$(SONAME)
 	@mkdir -p $(@D)
 	$(CC) $(WARN) $(CFLAGS) $< -o $@ $(LINK) -pthread
+
+$(B)/tests/extras: tests/capi/extras.c tests/capi/check.h include/vuser.h $(B)/$(SONAME)
+	@mkdir -p $(@D)
+	$(CC) $(WARN) $(CFLAGS) $< -o $@ $(LINK)
 
 $(PEERS): $(B)/tests/%: tests/peers/%.c tests/peers/flow.c tests/peers/child.c tests/peers/peers.h include/vuser.h $(B)/$(SONAME)
 	@mkdir -p $(@D)

@@ -71,6 +71,11 @@ fn a_child_that_was_forked_leaves_the_device_alone() {
 }
 
 #[test]
+fn what_not_every_back_end_can_be_told() {
+    c_program("extras.c");
+}
+
+#[test]
 fn a_cxx_program_can_use_it() {
     let scratch = Scratch::new("capi-cxx");
     run(&mut Command::new(compile(&scratch, "cxx.cc", "c++", &["-std=c++11"])));

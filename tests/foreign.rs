@@ -192,7 +192,8 @@ fn start_testpmd(scratch: &Path, memory: Memory) -> Result<Testpmd, String> {
     };
     let vdev = format!("--vdev=net_vhost0,iface={},queues=2", socket.display());
     // By default `start` throws away the frames that wait in the queues.
-    let app = ["--rxq=2", "--txq=2", "--total-num-mbufs=8192", "--no-flush-rx"];
+    // It would lock what it maps: also the pages of a log that nobody writes.
+    let app = ["--rxq=2", "--txq=2", "--total-num-mbufs=8192", "--no-flush-rx", "--no-mlockall"];
     let mut testpmd = Testpmd::start(scratch, &[memory, &[vdev.as_str()]].concat(), &app, &[])?;
     // Two queues wait here; a device with one pair leaves the second unused.
     let started = testpmd.command("start")?;
@@ -398,7 +399,7 @@ impl Bench {
             skip(test, &format!("there is no {program} (Debian: package dpdk-dev)"));
             return None;
         }
-        for path in ["traffic", "changes"].map(self::program) {
+        for path in ["traffic", "changes", "extras"].map(self::program) {
             if !path.is_file() {
                 skip(test, &format!("{} is not built (run make first)", path.display()));
                 return None;
@@ -705,6 +706,41 @@ fn a_running_device_changes() {
         }
     }
     bench.finish();
+}
+
+/// An MTU, an announcement, a log of written pages: `tests/capi/extras.c`, of which DPDK's side is asked for the MTU.
+#[test]
+fn what_not_every_peer_can_be_told() {
+    let Some(mut bench) = Bench::new("what_not_every_peer_can_be_told", Memory::Plain) else { return };
+    bench.runs += 1;
+    if let Err(why) = tell(&bench.scratch) {
+        bench.failures.push(why);
+    }
+    bench.finish();
+}
+
+fn tell(scratch: &Scratch) -> Result<(), String> {
+    let mut testpmd = start_testpmd(&scratch.0, Memory::Plain)?;
+    let mut child = Command::new("timeout")
+        .args(["-k", "5", "60"])
+        .arg(program("extras"))
+        .arg(format!("path={}", scratch.file("sock").display()))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|e| e.to_string())?;
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let told = lines.next().unwrap_or_default();
+    let port = testpmd.command("show port info 0")?;
+    let _ = child.stdin.take().unwrap().write_all(b"go\n");
+    let last = lines.last().unwrap_or_default();
+    let ended = child.wait_with_output().map_err(|e| e.to_string())?;
+    let (log, errors) = (testpmd.log_since(0), String::from_utf8_lossy(&ended.stderr));
+    if told == "mtu 1400" && port.contains("MTU: 1400") && last == "ok" && ended.status.success() {
+        return Ok(());
+    }
+    Err(format!("{}: {told:?}, {last:?}, {errors}\n{port}\n--- testpmd's log ---\n{log}---", ended.status))
 }
 
 /// Both sides on 2 MiB pages.
