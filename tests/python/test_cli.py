@@ -19,9 +19,8 @@ from typing import Any
 
 import pytest
 import testpmd
-from needs import need
-
 import vuser
+from needs import need
 from vuser.cli import main
 
 LIMIT = 30.0
@@ -127,11 +126,11 @@ def test_nobody_answers(echo: Path) -> None:
     assert records("dhcp", echo, "-W", 0.2, status=1) == [{"error": "no DHCP server answers", "errno": None}]
 
 
-def frames(path: Path, count: int) -> Path:
+def frames(path: Path, count: int, size: int = 100) -> Path:
     head = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
-    return_path = path / "frames.pcap"
-    return_path.write_bytes(head + (struct.pack("<IIII", 0, 0, 100, 100) + bytes(100)) * count)
-    return return_path
+    file = path / f"{count}x{size}.pcap"
+    file.write_bytes(head + (struct.pack("<IIII", 0, 0, size, size) + bytes(size)) * count)
+    return file
 
 
 def test_replay(tmp_path: Path, echo: Path) -> None:
@@ -140,6 +139,9 @@ def test_replay(tmp_path: Path, echo: Path) -> None:
     assert found[-1]["type"] == "summary" and (found[-1]["packets"], found[-1]["bytes"]) == (5000, 500_000)
     out, _ = run("replay", echo, file, "--rate", 2000, "--interval", 0.2)
     assert len(out.splitlines()) >= 2 and "1000 frames" in out.splitlines()[-1]
+    # What is no frame is not sent, and said.
+    assert records("replay", echo, frames(tmp_path, 3, size=5), "--fast")[-1]["dropped"] == {"bad_packet": 3}
+    assert "bad_packet 3" in run("replay", echo, frames(tmp_path, 3, size=5), "--fast")[0]
     assert "begins like neither pcap nor pcapng" in run("replay", echo, __file__, status=2)[1]
 
 

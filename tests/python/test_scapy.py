@@ -128,6 +128,10 @@ def test_a_device_of_the_caller_stays_open(tmp_path: Path) -> None:
                 sent = who_has(1)
                 sendp(sent, socket=sock)
                 assert bytes(sock.sniff(count=1, timeout=LIMIT)[0])[:42] == bytes(sent)[:42]
+            # Whoever still asks it is told, and scapy lets go of it.
+            assert sniff(opened_socket=sock, timeout=LIMIT) is not None
+            with pytest.raises(EOFError):
+                sock.recv()
         assert not device.closed
 
 

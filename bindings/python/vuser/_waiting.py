@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_BURST = 64
 PAUSE = 0.02
 """After so many seconds one looks again whether there is a back-end: nobody calls before."""
 
@@ -49,7 +50,7 @@ def send_all(tx: TxQueue, frames: Sequence[bytes], timeout: float, meanwhile: Ca
     left: list[bytes] = list(frames)
     deadline = time.monotonic() + timeout
     while left:
-        taken = tx.burst(left)
+        taken = tx.burst(left[:_BURST])
         del left[:taken]
         if taken:
             deadline = time.monotonic() + timeout

@@ -37,9 +37,9 @@ async def work(queue: RxQueue | TxQueue, at_most: float | None = None) -> bool:
     An error when the queue is broken, or its device was closed.
     """
     armed = arm(queue)
-    if armed is None:
-        await asyncio.sleep(PAUSE if at_most is None else min(at_most, PAUSE))
     if armed is not False:
+        # Also where there is work, so that a device that says so for ever, and has none, keeps no other task out.
+        await asyncio.sleep(0 if armed else PAUSE if at_most is None else min(at_most, PAUSE))
         return bool(armed)
     loop = asyncio.get_running_loop()
     # Of our own, so that the event loop never holds the number of one that was closed with its device.
@@ -102,7 +102,7 @@ async def send(device: Device, packets: Sendable | Iterable[Sendable], queue: in
     tx, total, deadline = device.tx[queue], len(left), time.monotonic() + timeout
     async with _turn(tx):
         while left:
-            taken = tx.burst(left)
+            taken = tx.burst(left[:_BURST])
             del left[:taken]
             if taken:
                 continue
@@ -111,8 +111,6 @@ async def send(device: Device, packets: Sendable | Iterable[Sendable], queue: in
                 text = f"the back-end made no room for {len(left)} of {total} packets in {timeout:g} s"
                 raise TimeoutError(errno.ETIMEDOUT, text)
             await work(tx, wait)
-            # Other tasks run also when there is room at once.
-            await asyncio.sleep(0)
     return total
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 Path = Union[str, "os.PathLike[str]"]
 
 _BURST = 64
+# So many bursts of frames that come are dropped for one that is sent.
+_BURSTS = 8
 # Frames that are due within this time go together: a sleep is not finer.
 _TOGETHER = 0.0001
 # The longest single sleep, so that whoever wants it to stop is heard.
@@ -51,8 +53,10 @@ def replay(device: Device, path: Path, *, speed: float | None = 1.0, rate: float
     rx, tx, progress, begin = device.rx[queue], device.tx[queue], Progress(), time.monotonic()
 
     def meanwhile() -> None:
-        while drop and rx.burst(_BURST):
-            pass
+        # Not for ever: some back-ends never end.
+        for _ in range(_BURSTS if drop else 0):
+            if not rx.burst(_BURST):
+                break
 
     def end() -> Progress:
         drain(tx, timeout, meanwhile)

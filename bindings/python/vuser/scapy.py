@@ -87,6 +87,8 @@ class VuserSocket(SuperSocket):
     def recv_raw(self, x: int = MTU) -> tuple[type[Packet] | None, bytes | None, float | None]:
         """The next frame, if there is one, and when it was taken from the ring."""
         with self._receiving:
+            if self.closed:
+                raise EOFError("the socket was closed")
             if not self._fill():
                 return None, None, None
             frame, when = self._frames.popleft()
@@ -111,9 +113,10 @@ class VuserSocket(SuperSocket):
     @staticmethod
     def select(sockets: list[SuperSocket], remain: float | None = conf.recv_poll_rate) -> list[SuperSocket]:
         """Which of these have frames, waiting a little if none has. Sockets of other kinds may be among them."""
-        ours = [s for s in sockets if isinstance(s, VuserSocket) and not s.closed]
+        ours = [s for s in sockets if isinstance(s, VuserSocket)]
         others = [s for s in sockets if not isinstance(s, VuserSocket)]
-        ready: list[SuperSocket] = [s for s in ours if s._ready()]
+        # One that was closed says so when it is asked for a frame.
+        ready: list[SuperSocket] = [s for s in ours if s.closed or s._ready()]
         # Who asks first and looks afterwards loses no call; what has come meanwhile is not waited for.
         if not ready:
             ready = [s for s in ours if s._armed()]

@@ -7,7 +7,7 @@ import argparse
 from typing import Any
 
 from ..host import Host, NoAnswer
-from .output import Output, command, options_of, seconds
+from .output import Output, command, device_of, seconds
 
 
 def add(commands: Any) -> None:
@@ -16,9 +16,7 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
-    from .._device import Device
-
-    with Device(options_of(args.device)) as device:
+    with device_of(args.device) as device:
         try:
             lease = Host(device).dhcp(args.timeout)
         except NoAnswer as error:

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from .._device import Device
+
 
 class Failure(Exception):
     """A command can't do what it was asked for; the text says why, and what helps."""
@@ -79,9 +81,9 @@ def command(commands: Any, name: str, run: Any, text: str, *, device: bool = Tru
     return parser
 
 
-def options_of(text: str) -> str:
-    """The options that a PATH stands for."""
-    return text if text.startswith("path=") or ",path=" in text else f"path={text}"
+def device_of(text: str) -> Device:
+    """The device that a PATH stands for."""
+    return Device(text) if text.startswith("path=") or ",path=" in text else Device(path=text)
 
 
 def seconds(text: str) -> float:

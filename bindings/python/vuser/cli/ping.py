@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv4Interface
 from typing import Any
 
 from ..host import Answer, Host, NoAnswer
-from .output import Output, command, count, options_of, seconds
+from .output import Output, command, count, device_of, seconds
 
 
 def add(commands: Any) -> None:
@@ -31,9 +31,7 @@ def add_host_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
-    from .._device import Device
-
-    with Device(options_of(args.device)) as device:
+    with device_of(args.device) as device:
         host = Host(device, args.own, args.gateway)
         if args.own is None:
             lease = host.dhcp()

@@ -7,8 +7,7 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
-from .._device import Device
-from .output import Output, command, options_of
+from .output import Output, command, device_of
 
 _TITLES = {"virtio": "virtio features", "protocol": "vhost-user protocol features"}
 
@@ -19,7 +18,7 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
-    device = Device(options_of(args.device))
+    device = device_of(args.device)
     try:
         info, features = device.info, device.features()
     finally:

@@ -8,7 +8,8 @@ import time
 from typing import Any
 
 from ..replay import Progress, replay
-from .output import Output, command, count, options_of, seconds
+from .drops import dropped, named
+from .output import Output, command, count, device_of, seconds
 
 
 def add(commands: Any) -> None:
@@ -23,8 +24,6 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
-    from .._device import Device
-
     last = time.monotonic()
     before = 0
 
@@ -36,17 +35,17 @@ def run(args: argparse.Namespace, out: Output) -> int:
             last, before = now, progress.packets
         return not out.stop.is_set()
 
-    with Device(options_of(args.device)) as device:
+    with device_of(args.device) as device:
         done = replay(device, args.file, speed=None if args.fast else args.speed, rate=args.rate, loops=args.loops,
                       go_on=go_on)
-        sent = device.tx[0].stats()
-    _tell(out, "summary", done, done.packets / max(done.seconds, 1e-9))
-    if sent.packets < done.packets:
-        out.text(f"{done.packets - sent.packets} were dropped: {sent}")
+        drops = dropped(device.tx[0].stats())
+    _tell(out, "summary", done, done.packets / max(done.seconds, 1e-9), dropped=drops)
+    if drops:
+        out.text(f"not sent, because they can't be: {named(drops)}")
     return 0
 
 
-def _tell(out: Output, kind: str, progress: Progress, rate: float) -> None:
-    out.record(type=kind, rate=rate, **vars(progress))
+def _tell(out: Output, kind: str, progress: Progress, rate: float, **more: object) -> None:
+    out.record(type=kind, rate=rate, **vars(progress), **more)
     out.text(f"{progress.seconds:7.1f} s  {progress.packets:12} frames  {progress.bytes:14} bytes  {rate:12.0f} frames/s"
              + (f"  up to {progress.late * 1e3:.1f} ms late" if progress.late > 0.001 else ""))

@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from . import screen
-from .output import Output, command, options_of, seconds
+from .drops import DROPS, named
+from .output import Output, command, device_of, seconds
 from .pump import Pump
 
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from .._device import Device
     from .._queue import RxQueue, TxQueue
 
-# Counters that say that a frame was dropped, and why.
-DROPS = ("runt", "bad_header", "bad_packet", "bad_offload", "bad_address", "too_many_segments", "lost",
-         "tx_dropped_on_reconnect")
 # Counters that say that one had to wait.
 WAITS = ("no_buffer", "ring_full")
 
@@ -89,12 +87,10 @@ class Watch:
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
-    from .._device import Device
-
     if not out.json:
         # Said before anything is opened.
         screen.console()
-    with Device(options_of(args.device)) as device:
+    with device_of(args.device) as device:
         pump = Pump(device, args.echo)
         watch, begin = Watch(device, pump), time.monotonic()
         if out.json:
@@ -136,10 +132,6 @@ def _table(device: Device, rows: list[Row]) -> Table:
         table.add_column(column, justify="left" if words else "right", no_wrap=not words, min_width=0 if words else len(column))
     for row in rows:
         table.add_row(row.queue, f"{row.packets:,}", f"{row.rate:,.0f}", f"{row.megabits:,.1f}", f"{row.fill}/{row.size}",
-                      f"{row.kicks:,.0f}", f"{row.interrupts:,.0f}" if row.queue.startswith("rx") else "", _named(row.drops),
-                      _named(row.waits))
+                      f"{row.kicks:,.0f}", f"{row.interrupts:,.0f}" if row.queue.startswith("rx") else "", named(row.drops),
+                      named(row.waits))
     return table
-
-
-def _named(counts: dict[str, int]) -> str:
-    return ", ".join(f"{key} {value:,}" for key, value in counts.items()) or "-"
