@@ -203,7 +203,7 @@ $(B)/venv-docs/ready: docs/requirements.txt
 	touch $@
 
 # What the README and the pages tell people to type is typed, and their programs are compiled and run.
-test-docs: all pmd docs
+test-docs: all pmd docs venv
 	$(B)/venv-docs/bin/python tests/docs/main.py
 # A virtual environment with what the tests of the Python package, and its wheels, are made with.
 PYTHON ?= python3
