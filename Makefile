@@ -36,7 +36,7 @@ DRIVERDIR ?= $(shell echo RTE_EAL_PMD_PATH | $(CC) $$($(PKG_CONFIG) --cflags lib
 PMD_ABI = $(lastword $(subst -, ,$(DRIVERDIR)))
 
 .PHONY: all lib pmd install-pmd examples install clean demo test test-unit test-vm test-foreign test-peers soak-restart test-dpdk bench bench-dpdk \
-  docs test-docs header lint prepare venv test-python lint-python wheel FORCE
+  docs test-docs header lint prepare venv test-python lint-python wheel bench-python FORCE
 
 all: lib examples
 
@@ -230,6 +230,15 @@ wheel: venv
 
 bench:
 	$(CARGO) bench --locked --bench bursts
+
+# Python beside the same loop in C, both in bursts of 256. SECONDS=1: of each.
+bench-python: lib venv $(B)/bench/loopback
+	VUSER_LIBRARY=$(abspath $(B)/$(SONAME)) PYTHONPATH=bindings/python $(VENV)/bin/python benches/python.py \
+	  $(B)/bench/loopback $(or $(SECONDS),5)
+
+$(B)/bench/loopback: examples/loopback.c examples/common.h include/vuser.h $(B)/$(SONAME)
+	@mkdir -p $(@D)
+	$(CC) $(WARN) $(CFLAGS) -DBURST=256 $< -o $@ $(LINK)
 
 VERSUS := benches/versus_dpdk
 

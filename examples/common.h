@@ -23,7 +23,9 @@
 
 #include "vuser.h"
 
+#ifndef BURST
 #define BURST     32 /* frames per call: enough to spread the cost of a call, few enough to stay in cache */
+#endif
 #define MAX_PAIRS 64
 
 /* ---- the end ---- */

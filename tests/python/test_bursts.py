@@ -125,3 +125,26 @@ def test_waiting(device: vuser.Device) -> None:
     assert not rx.arm()
     rx.disarm()
     assert rx.fd() > 2
+
+
+def test_packets_and_bytes_in_one_burst(device: vuser.Device) -> None:
+    packet = device.pool.packet(frame(2))
+    free = device.pool.packet(frame(4))
+    free.free()
+    assert device.tx[0].burst([frame(1), packet, bytearray(frame(3))]) == 3
+    assert not packet
+    assert [bytes(p) for p in receive(device.rx[0], 3)] == [frame(1), frame(2), frame(3)]
+    with pytest.raises(vuser.ClosedError):
+        device.tx[0].burst([free, frame(5)])
+    with pytest.raises(ValueError):
+        device.tx[0].burst([bytes(300000)])
+
+
+def test_more_bytes_than_the_pool_has() -> None:
+    pool = vuser.Pool(600, huge=False)
+    with vuser.Device(path="loopback", mode="sink", queue_size=256, pool=pool) as device:
+        taken, frames = 0, [frame(i) for i in range(1000)]
+        while taken < 1000:
+            taken += device.tx[0].burst(frames[taken:])
+        until(lambda: device.tx[0].cleanup() or device.tx[0].stats().packets == 1000)
+        until(lambda: device.tx[0].cleanup() or device.pool.available > 150)

@@ -11,6 +11,7 @@ import ctypes
 import errno
 import threading
 import weakref
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Union
 
@@ -346,13 +347,14 @@ class Pool:
         """A packet with a frame in it."""
         return Packet(self, self._fill([data])[0])
 
-    def packets(self, frames: list[Buffer]) -> list[Packet]:
+    def packets(self, frames: Sequence[Buffer]) -> list[Packet]:
         """A packet for each frame."""
         return [Packet(self, m) for m in self._fill(frames)]
 
-    def _fill(self, frames: list[Any]) -> list[int]:
+    def _fill(self, frames: Sequence[Any]) -> list[int]:
         """Buffers with these frames in them; one that is too long takes several, chained."""
-        room, memory, first, stride = self._room, self._memory, self._first, self._stride
+        room, memory, first, stride, headroom = self._room, self._memory, self._first, self._stride, self.headroom
+        d16, d32 = self._d16, self._d32
         found = self._take(len(frames))
         try:
             for m, frame in zip(found, frames):
@@ -360,9 +362,12 @@ class Pool:
                 if n > room or type(frame) is not bytes:
                     self._chain(m, memoryview(frame).cast("B"))
                     continue
-                quick.vuser_mbuf_append(m, n)
-                begin = (m - first) // _SIZE * stride + self.headroom
+                # As vuser_mbuf_append does it, in an empty buffer.
+                place = (m - first) // _SIZE
+                begin = place * stride + headroom
                 memory[begin : begin + n] = frame
+                d16[place * (_SIZE // 2) + _DATA] = n
+                d32[place * (_SIZE // 4) + _LEN] = n
         except BaseException:
             self._dropped.extend(found)
             raise

@@ -251,35 +251,60 @@ class TxQueue(Queue):
         if len(different) != n:
             raise ValueError("a packet is in the burst twice")
         with self._lock:
-            handle = self._handle
-            if not handle:
-                raise self._closed()
-            if n > self._room:
-                self._grow(n)
-            self._array[:n] = found
-            sent = int(_tx_burst(handle, self._at, n))
+            sent = self._send(found)
             for packet in packets[:sent] if sent < n else packets:
                 packet._m = 0  # type: ignore[union-attr]
         return sent
 
+    def _send(self, found: list[int]) -> int:
+        """What the library takes of these packets; with the lock held."""
+        handle, n = self._handle, len(found)
+        if not handle:
+            raise self._closed()
+        if n > self._room:
+            self._grow(n)
+        self._array[:n] = found
+        return int(_tx_burst(handle, self._at, n))
+
     def _mixed(self, packets: Sequence[Frame]) -> int:
-        """Frames among them that are no packets yet."""
+        """Frames that are no packets yet, or some of them."""
         pool = self.pool
+        if any(isinstance(p, Packet) for p in packets):
+            if any(isinstance(p, Packet) and not p._m for p in packets):
+                raise ClosedError("a packet was freed or sent before")
+            sent = 0
+            for p in packets:
+                if not (self.burst([p]) if isinstance(p, Packet) else self._mixed([p])):
+                    break
+                sent += 1
+            return sent
+        n = min(len(packets), MOST)
         try:
-            made = [p if isinstance(p, Packet) else pool.packet(p) for p in packets]
+            found = pool._fill(packets[:n])
         except MemoryError:
+            # What was sent long ago may lie in the ring still.
             self.cleanup()
-            made = []
-            try:
-                for p in packets:
-                    made.append(p if isinstance(p, Packet) else pool.packet(p))
-            except MemoryError:
-                pass
-        sent = self.burst(made)
-        for packet, given in zip(made[sent:], packets[sent:]):
-            if packet is not given:
-                packet.free()
+            found = self._few(pool, packets[:n])
+        try:
+            with self._lock:
+                sent = self._send(found)
+        except BaseException:
+            pool._dropped.extend(found)
+            raise
+        if sent < len(found):
+            pool._dropped.extend(found[sent:])
         return sent
+
+    @staticmethod
+    def _few(pool: Pool, frames: Sequence[Frame]) -> list[int]:
+        """As many of the first as the pool has buffers for."""
+        n = len(frames)
+        while n:
+            try:
+                return pool._fill(frames[:n])
+            except MemoryError:
+                n //= 2
+        return []
 
     def burst_from(self, buffer: Any, offsets: Any, lengths: Any, n: int | None = None) -> int:
         """Sends up to n frames by copying them out of a buffer (a numpy array, bytes), and returns how many were taken: the
