@@ -11,7 +11,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -24,10 +24,10 @@ FRAME = bytes.fromhex("ffffffffffff 020000000001 88b5") + bytes(50)
 LIBRARY = ROOT / "build" / "libvuser.so.0"
 
 
-def run(*command: object, cwd: Path = ROOT, **environment: str) -> str:
+def run(*command: object, cwd: Path = ROOT, environment: Mapping[str, str] | None = None) -> str:
     """What a command prints; it must end well."""
     done = subprocess.run(
-        [str(word) for word in command], cwd=cwd, env={**os.environ, **environment},
+        [str(word) for word in command], cwd=cwd, env={**os.environ, **(environment or {})},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
@@ -36,7 +36,7 @@ def run(*command: object, cwd: Path = ROOT, **environment: str) -> str:
 
 def build(kind: str, to: Path, **environment: str) -> Path:
     """Has hatchling build a wheel or an sdist, with what is installed here."""
-    run(sys.executable, "-m", "build", f"--{kind}", "--no-isolation", "--outdir", to, ROOT, **environment)
+    run(sys.executable, "-m", "build", f"--{kind}", "--no-isolation", "--outdir", to, ROOT, environment=environment)
     (made,) = to.iterdir()
     return made
 
@@ -59,8 +59,8 @@ def installed(folder: Path) -> list[str]:
     # Root's own Python may be one that others can't run.
     python = "/usr/bin/python3" if user and os.access("/usr/bin/python3", os.X_OK) else sys.executable
     home = {"HOME": str(folder), "PATH": "/usr/local/bin:/usr/bin:/bin", "PYTHONPATH": "", "VUSER_LIBRARY": ""}
-    run(*user, python, "-m", "venv", folder / "venv", cwd=folder, **home)
-    run(*user, folder / "venv/bin/pip", "install", "--no-index", "--no-cache-dir", wheel, cwd=folder, **home)
+    run(*user, python, "-m", "venv", folder / "venv", cwd=folder, environment=home)
+    run(*user, folder / "venv/bin/pip", "install", "--no-index", "--no-cache-dir", wheel, cwd=folder, environment=home)
     return [*user, "env", "-C", str(folder), *(f"{k}={v}" for k, v in home.items()), str(folder / "venv/bin/python")]
 
 
@@ -94,7 +94,7 @@ def test_a_wheel_for_distributions(folder: Path) -> None:
     assert "vuser/py.typed" in names
     environment = {"PYTHONPATH": str(folder / "site"), "LD_LIBRARY_PATH": str(LIBRARY.parent), "VUSER_LIBRARY": ""}
     code = "import vuser; print(vuser.__file__, vuser.library_path)"
-    printed = run(sys.executable, "-c", code, cwd=folder, **environment).split()
+    printed = run(sys.executable, "-c", code, cwd=folder, environment=environment).split()
     assert printed == [str(folder / "site/vuser/__init__.py"), "libvuser.so.0"]
 
 
