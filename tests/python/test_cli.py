@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pty
+import shutil
 import signal
 import struct
 import subprocess
@@ -21,6 +22,7 @@ import pytest
 import testpmd
 import vuser
 from needs import need
+from vuser import pcap
 from vuser.cli import main
 
 LIMIT = 30.0
@@ -71,7 +73,7 @@ def width(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_help_names_every_command() -> None:
     out, _ = run("--help")
-    for command in ("probe", "ping", "dhcp", "replay", "stat", "loopback"):
+    for command in ("probe", "ping", "dhcp", "capture", "replay", "stat", "loopback", "bench"):
         assert f"\n    {command} " in out
         assert "--json" in run(command, "--help")[0]
     assert run("--version")[0] == f"vuser {vuser.__version__}\n"
@@ -143,6 +145,38 @@ def test_replay(tmp_path: Path, echo: Path) -> None:
     assert records("replay", echo, frames(tmp_path, 3, size=5), "--fast")[-1]["dropped"] == {"bad_packet": 3}
     assert "bad_packet 3" in run("replay", echo, frames(tmp_path, 3, size=5), "--fast")[0]
     assert "begins like neither pcap nor pcapng" in run("replay", echo, __file__, status=2)[1]
+
+
+def test_what_is_captured_is_what_tshark_reads_and_replay_sends(tmp_path: Path) -> None:
+    file = tmp_path / "c.pcapng"
+    with vuser.Loopback(tmp_path / "source", mode="source", frame=200), vuser.Loopback(tmp_path / "sink", mode="sink") as sink:
+        (found,) = records("capture", tmp_path / "source", file, "-c", 500)
+        assert (found["received"], found["captured"], found["dropped"]) == (500, 500, 0)
+        need("tshark (apt-get install tshark)", shutil.which("tshark"))
+        lengths = subprocess.run(["tshark", "-r", file, "-T", "fields", "-e", "frame.len"], capture_output=True, text=True)
+        assert lengths.stdout.split() == ["200"] * 500, lengths.stderr
+        assert [len(frame) for _, frame in pcap.packets(file)] == [200] * 500
+        assert records("replay", tmp_path / "sink", file, "--fast")[-1]["packets"] == 500
+        assert sink.stats().received == 500
+        # Less of each frame, of those in both directions, until the file is full.
+        out, _ = run("capture", tmp_path / "source", file, "--echo", "--snaplen", 60, "--max-bytes", 20000, "--seconds", LIMIT)
+        assert "the file is full" in out and file.stat().st_size <= 20000
+        assert {len(frame) for _, frame in pcap.packets(file)} == {60}
+
+
+def test_capture_to_standard_output(tmp_path: Path) -> None:
+    with vuser.Loopback(tmp_path / "s", mode="source"):
+        command = [sys.executable, "-m", "vuser", "capture", str(tmp_path / "s"), "-", "-c", "10"]
+        done = subprocess.run(command, env=ENV, capture_output=True, timeout=LIMIT)
+    assert done.returncode == 0 and b"10 frames captured" in done.stderr, done.stderr
+    assert len(list(pcap.read(io.BytesIO(done.stdout)))) == 10
+
+
+def test_bench_measures_each_way() -> None:
+    found = records("bench", "--seconds", 0.1)
+    assert [row["api"] for row in found] == ["list", "bytes", "arrays"] and all(row["mpps"] > 0 for row in found)
+    assert run("bench", "--seconds", 0.05, "--burst", 32)[0].count(" Mpps ") == 3
+    assert "14 to 2000" in run("bench", "--size", 3, status=2)[1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -10,10 +10,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from . import dhcp, loopback, ping, probe, replay, stat
+from . import bench, capture, dhcp, loopback, ping, probe, replay, stat
 from .output import Failure, Output
 
-COMMANDS = (probe, ping, dhcp, replay, stat, loopback)
+COMMANDS = (probe, ping, dhcp, capture, replay, stat, loopback, bench)
 
 
 def parser() -> argparse.ArgumentParser:
