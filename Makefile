@@ -175,7 +175,7 @@ test-unit: lib
 	  --test capi --test floors --test header --test hotpath --test turnstile --test reconnect --test wakeups
 
 test-foreign: lib $(FOREIGN)
-	$(CARGO) test --locked --features header --test foreign
+	$(CARGO) test --locked --features header --test foreign --test capture
 
 # Open vSwitch and testpmd, which come and go.
 test-peers: lib $(PEERS)

@@ -61,6 +61,11 @@ fn features_are_told_in_words() {
 }
 
 #[test]
+fn frames_are_captured() {
+    c_program("capture.c");
+}
+
+#[test]
 fn a_running_device_changes() {
     c_program("running.c");
 }

@@ -148,7 +148,8 @@ fn what_is_installed_can_be_compiled_against() {
     }
     assert_eq!(link(&scratch.file("usr/lib/libvuser.so.0")), real);
     assert_eq!(link(&scratch.file("usr/lib/libvuser.so")), "libvuser.so.0");
-    let listing = run(Command::new("find").arg(&scratch.0).args(["-not", "-type", "d", "-not", "-path", "*/share/man/*"]));
+    let listing =
+        run(Command::new("find").arg(&scratch.0).args(["-not", "-type", "d", "-not", "-path", "*/share/man/*"]));
     assert_eq!(listing.lines().count(), 7, "more is installed than is known here:\n{listing}");
     let pages = scratch.file("usr/share/man");
     for function in declared() {
