@@ -178,6 +178,23 @@ def test_a_device_after_its_end() -> None:
     assert bytes(pool.packet(b"still there")) == b"still there"
 
 
+def test_a_child_leaves_a_queue_alone_whose_device_was_dropped() -> None:
+    assert run(
+        """
+        import os, vuser
+        device = vuser.Device(path="loopback")
+        device.start()
+        rx = device.rx[0]
+        del device
+        if os.fork() == 0:
+            try: rx.burst()
+            except vuser.ClosedError: os._exit(0)
+            os._exit(1)
+        print(os.wait()[1], rx.burst())
+        """
+    ) == "0 []\n"  # fmt: skip
+
+
 def test_a_device_that_is_dropped() -> None:
     device = vuser.Device(path="loopback")
     device.start()
@@ -279,7 +296,12 @@ def test_the_interpreter_ends_with_all_of_it_alive() -> None:
             try:
                 while True: device.rx[0].burst()
             except vuser.ClosedError: pass
-        threading.Thread(target=forever, daemon=True).start()
+        def control():
+            try:
+                while True: device.stats(); device.info
+            except vuser.ClosedError: pass
+        for work in (forever, forever, control): threading.Thread(target=work, daemon=True).start()
+        left = vuser.Device(path="loopback").rx[0]
         print("end")
         """
     ) == "end\n"  # fmt: skip

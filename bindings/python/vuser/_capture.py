@@ -8,7 +8,7 @@ import os
 import threading
 import weakref
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import _abi, _process
 from ._errors import ClosedError, check
@@ -40,7 +40,9 @@ class Capture:
             check(lib.vuser_capture_start(device, ctypes.byref(config), ctypes.byref(handle)))
         self._handle = handle.value or 0
         self._lock = threading.Lock()
-        self._finalizer = weakref.finalize(self, lib.vuser_capture_stop, self._handle)
+        finalizer: Any = weakref.finalize(self, lib.vuser_capture_stop, self._handle)
+        finalizer.atexit = False
+        self._finalizer = finalizer
         _process.remember(self)
 
     def stats(self) -> CaptureStats:
@@ -66,6 +68,9 @@ class Capture:
         self._finalizer.detach()
         self._lock = threading.Lock()
         self._handle = 0
+
+    def _exit(self) -> None:
+        self.close()
 
     def __enter__(self) -> Capture:
         return self

@@ -6,9 +6,9 @@ from __future__ import annotations
 import errno
 import threading
 import weakref
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from . import _process
 from ._errors import ClosedError, Error
 from ._library import lib
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Longest wait for calls of other threads to end before a device is closed.
 _CLOSE_S = 120.0
+# The same when the interpreter ends.
+_EXIT_S = 2.0
 
 
 def _end(handle: int, pools: list[Pool]) -> None:
@@ -35,7 +37,12 @@ class Core:
         self._running = 0
         self.open = True
         self.pools: list[Pool] = []
-        self._finalizer = weakref.finalize(self, _end, handle, self.pools)
+        self.queues: weakref.WeakSet[Queue] = weakref.WeakSet()
+        finalizer: Any = weakref.finalize(self, _end, handle, self.pools)
+        # Then other threads may use it still; see _exit.
+        finalizer.atexit = False
+        self._finalizer = finalizer
+        _process.remember(self)
 
     def __enter__(self) -> int:
         with self._ended:
@@ -49,25 +56,29 @@ class Core:
             self._running -= 1
             self._ended.notify_all()
 
-    def close(self, queues: Iterable[Queue]) -> None:
+    def close(self, seconds: float = _CLOSE_S) -> None:
         """Lets no more calls begin, waits for those under way, and ends the device."""
         with self._ended:
             if not self.open:
                 return
             self.open = False
-            if not self._ended.wait_for(lambda: not self._running, _CLOSE_S):
+            if not self._ended.wait_for(lambda: not self._running, seconds):
                 self.open = True
                 raise Error(errno.EBUSY, "the device can't be closed: a call of another thread does not end")
         try:
-            for queue in queues:
+            for queue in list(self.queues):
                 queue._close()
         except Error:
             self.open = True
             raise
         self._finalizer()
 
-    def forked(self) -> None:
-        """In a child of this process: the device is the parent's."""
+    def _exit(self) -> None:
+        self.close(_EXIT_S)
+
+    def _forked(self) -> None:
         self._finalizer.detach()
         self._ended = threading.Condition()
         self.open = False
+        for queue in list(self.queues):
+            queue._forked()

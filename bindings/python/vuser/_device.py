@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from . import _abi, _process
+from . import _abi
 from ._capture import Capture
 from ._config import Config, Option
 from ._core import Core
@@ -55,7 +55,6 @@ class Device:
         #: Transmit queues, by pair.
         self.tx: tuple[TxQueue, ...] = tuple(TxQueue(self._core, pair) for pair in range(self.config.queues))
         self._queues: list[Queue] = [*self.rx, *self.tx]
-        _process.remember(self)
 
     # Life
 
@@ -109,18 +108,12 @@ class Device:
     def close(self) -> None:
         """Stops the device and closes the connection. Its queues can't be used any more, packets can. Once more does
         nothing."""
-        self._core.close(self._queues)
+        self._core.close()
 
     @property
     def closed(self) -> bool:
         """Whether it was closed."""
         return not self._core.open
-
-    def _forked(self) -> None:
-        """In a child of this process: the device is the parent's."""
-        self._core.forked()
-        for queue in self._queues:
-            queue._forked()
 
     def __enter__(self) -> Device:
         try:

@@ -8,6 +8,7 @@ import os
 import threading
 import weakref
 from types import TracebackType
+from typing import Any
 
 from . import _abi, _process
 from ._errors import ClosedError, check
@@ -36,7 +37,9 @@ class Loopback:
         check(lib.vuser_loopback_start(os.fsencode(text), ctypes.byref(handle)))
         self._handle = handle.value or 0
         self._lock = threading.Lock()
-        self._finalizer = weakref.finalize(self, lib.vuser_loopback_stop, self._handle)
+        finalizer: Any = weakref.finalize(self, lib.vuser_loopback_stop, self._handle)
+        finalizer.atexit = False
+        self._finalizer = finalizer
         _process.remember(self)
 
     def stats(self) -> LoopbackStats:
@@ -60,6 +63,9 @@ class Loopback:
         self._finalizer.detach()
         self._lock = threading.Lock()
         self._handle = 0
+
+    def _exit(self) -> None:
+        self.close()
 
     def __enter__(self) -> Loopback:
         return self

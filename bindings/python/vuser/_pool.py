@@ -397,6 +397,9 @@ class Pool:
         self._handle = None
         self._lock = threading.Lock()
 
+    def _exit(self) -> None:
+        """Its memory stays: other threads may look at it."""
+
     def __enter__(self) -> Pool:
         return self
 

@@ -79,6 +79,7 @@ class Queue:
         self._array: Any = None
         self._at = 0
         self._grow(32)
+        core.queues.add(self)
 
     def _open(self, device: int, pool: Pool) -> None:
         """After its set-up."""
