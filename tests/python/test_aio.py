@@ -151,3 +151,37 @@ def test_packets_end_when_the_device_is_closed(tmp_path: Path) -> None:
         device = vuser.Device(path)
         device.start()
         assert asyncio.run(run(device)) == [b"%060d" % number for number in range(100)]
+
+
+def test_both_go_on_with_a_back_end_that_comes_back(tmp_path: Path) -> None:
+    loopback, path = peer(tmp_path)
+
+    async def run(device: vuser.Device) -> int:
+        got = 0
+
+        async def look() -> None:
+            nonlocal got
+            async for _ in device.packets():
+                got += 1
+
+        async def come(frames: int) -> None:
+            await device.send([FRAME] * frames, timeout=LOST)
+            deadline = time.monotonic() + LOST
+            while got < frames:
+                assert time.monotonic() < deadline, got
+                await asyncio.sleep(0.001)
+
+        task = asyncio.ensure_future(look())
+        await come(10)
+        loopback.close()
+        while device.link:
+            await asyncio.sleep(0.001)
+        with peer(tmp_path)[0]:
+            got = 0
+            await come(20)
+        assert not task.done()
+        task.cancel()
+        return got
+
+    with vuser.Device(f"{path},reconnect_ms=20") as device:
+        assert asyncio.run(run(device)) == 20

@@ -235,20 +235,27 @@ def test_a_reader_that_goes_is_no_error(echo: Path) -> None:
         assert process.stderr is not None and "Traceback" not in process.stderr.read()
 
 
-def test_stat_is_stopped_at_a_terminal(tmp_path: Path, echo: Path) -> None:
-    pytest.importorskip("rich")
+def at_a_terminal(*args: object, until: bytes, number: int = signal.SIGINT) -> bytes:
+    """Runs a command at a terminal until it has said something, and stops it; what it drew."""
     terminal, theirs = pty.openpty()
-    process = subprocess.Popen([sys.executable, "-m", "vuser", "stat", str(echo), "--interval", "0.1"], env=ENV, stdin=theirs,
-                               stdout=theirs, stderr=theirs, start_new_session=True)
+    command = [sys.executable, "-m", "vuser", *map(str, args)]
+    process = subprocess.Popen(command, env=ENV, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
     os.close(theirs)
     try:
         seen, deadline = b"", time.monotonic() + LIMIT
-        while b"rx0" not in seen:
-            assert time.monotonic() < deadline
+        while until not in seen:
+            assert time.monotonic() < deadline, seen
             seen += os.read(terminal, 65536)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         assert process.wait(LIMIT) == 0
+        return seen
     finally:
         process.kill()
         process.wait()
         os.close(terminal)
+
+
+def test_what_is_live_is_stopped_at_a_terminal(tmp_path: Path, echo: Path) -> None:
+    pytest.importorskip("rich")
+    at_a_terminal("stat", echo, "--interval", 0.1, until=b"rx0")
+    at_a_terminal("replay", echo, frames(tmp_path, 1000), "--rate", 1000, "--loops", 1000, until=b"frames, ")

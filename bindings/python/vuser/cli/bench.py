@@ -15,7 +15,8 @@ _MEANING = {"list": "packets in lists", "bytes": "bytes for each frame", "arrays
 
 
 def add(commands: Any) -> None:
-    parser = command(commands, "bench", run, "Measure how many frames a second this package sends and receives back.", device=False)
+    parser = command(commands, "bench", run, "Measure how many frames a second this package sends and receives back.",
+                     device=False)
     parser.add_argument("device", metavar="PATH", nargs="?", help="options of a back-end that returns frames (default: built in)")
     parser.add_argument("--seconds", type=seconds, default=1.0, help="of each measurement (default 1)")
     parser.add_argument("--burst", type=count, default=256, help="frames at a time (default 256)")

@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import time
 from typing import Any
 
+from ..pcap import packets
 from ..replay import Progress, replay
+from . import screen
 from .drops import dropped, named
 from .output import Output, command, count, device_of, seconds
 
@@ -24,18 +27,24 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
+    # On a terminal a file is counted first, so that the bar has an end; one that is sent for ever has none.
+    bar = None if out.json else screen.progress(lambda: sum(1 for _ in packets(args.file)) * args.loops or None)
     last = time.monotonic()
     before = 0
 
     def go_on(progress: Progress) -> bool:
         nonlocal last, before
         now = time.monotonic()
-        if now - last >= args.interval:
+        if bar is not None and now - last >= 0.1:
+            rate = (progress.packets - before) / (now - last)
+            bar.update(bar.task_ids[0], completed=progress.packets, description=f"frames, {rate:,.0f}/s")
+            last, before = now, progress.packets
+        elif bar is None and now - last >= args.interval:
             _tell(out, "progress", progress, (progress.packets - before) / (now - last))
             last, before = now, progress.packets
         return not out.stop.is_set()
 
-    with device_of(args.device) as device:
+    with device_of(args.device) as device, bar or contextlib.nullcontext():
         done = replay(device, args.file, speed=None if args.fast else args.speed, rate=args.rate, loops=args.loops,
                       go_on=go_on)
         drops = dropped(device.tx[0].stats())
