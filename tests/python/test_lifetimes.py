@@ -70,7 +70,7 @@ def test_a_packet_that_was_sent(device: vuser.Device) -> None:
         view[0]
     with pytest.raises(vuser.ClosedError):
         device.tx[0].burst([packet])
-    with pytest.raises(vuser.ClosedError):
+    with pytest.raises(ValueError):
         device.tx[0].burst([packet, packet])
     twice = device.pool.packet(frame(2))
     with pytest.raises(ValueError):
@@ -247,6 +247,27 @@ def test_closing_while_others_work() -> None:
             thread.join(10)
             assert not thread.is_alive()
         assert [type(error) for error in ended] == [vuser.ClosedError] * 4
+
+
+def test_packets_that_two_threads_free_and_send() -> None:
+    with vuser.Device(path="loopback", mode="sink") as device:
+        pool = device.pool
+        for _ in range(300):
+            packets = [pool.packet(frame(i)) for i in range(32)]
+
+            def send(packets: list[vuser.Packet] = packets) -> None:
+                for packet in packets:
+                    with contextlib.suppress(vuser.ClosedError):
+                        device.tx[0].burst([packet])
+
+            thread = threading.Thread(target=send)
+            thread.start()
+            for packet in reversed(packets):
+                packet.free()
+            thread.join(10)
+            assert not any(packets)
+        device.stop()
+        assert pool.available == pool.count
 
 
 def test_a_child_leaves_its_parents_device_alone(device: vuser.Device, tmp_path: Path) -> None:

@@ -52,6 +52,13 @@ def _readable(name: str, buffer: Any) -> tuple[Any, Any, int]:
     return _writable(name, view)
 
 
+def _put_back(packets: Sequence[Any], found: Sequence[int]) -> None:
+    """Packets that were not sent are what they were."""
+    for packet, m in zip(packets, found):
+        if m:
+            packet._m = m
+
+
 def _numbers(name: str, buffer: Any, n: int) -> None:
     """Whether a buffer has place for n numbers of 32 bits."""
     if getattr(buffer, "itemsize", 4) != 4:
@@ -238,23 +245,38 @@ class TxQueue(Queue):
         """Sends packets, from the first on, and returns how many were taken. Those are gone; the others stay yours, and can
         be sent again. Frames that are bytes are copied into packets of the queue's pool; if the pool is empty, the burst
         ends with those before. Never waits."""
+        found: list[int] = []
         try:
-            found = [packet._m for packet in packets]  # type: ignore[union-attr]
-        except AttributeError:
-            return self._mixed(packets)
-        n = len(found)
-        for packet in packets:
-            if packet._view is not None:  # type: ignore[union-attr]
-                packet._hide()  # type: ignore[union-attr]
-        different = set(found)
-        if 0 in different:
-            raise ClosedError("a packet was freed or sent before")
-        if len(different) != n:
-            raise ValueError("a packet is in the burst twice")
-        with self._lock:
-            sent = self._send(found)
-            for packet in packets[:sent] if sent < n else packets:
+            # Each is taken out of its object at once: nobody else can free or send it meanwhile.
+            for packet in packets:
+                if packet._view is not None:  # type: ignore[union-attr]
+                    packet._hide()  # type: ignore[union-attr]
+                m = packet._m  # type: ignore[union-attr]
                 packet._m = 0  # type: ignore[union-attr]
+                found.append(m)
+        except AttributeError:
+            _put_back(packets, found)
+            return self._mixed(packets)
+        except BaseException:
+            _put_back(packets, found)
+            raise
+        n = len(found)
+        if n > MOST or 0 in found:
+            _put_back(packets, found)
+            if n > MOST:
+                raise ValueError(f"a burst has 0 to {MOST} packets, not {n}")
+            if len(set(map(id, packets))) != n:
+                raise ValueError("a packet is in the burst twice")
+            raise ClosedError("a packet was freed or sent before")
+        try:
+            with self._lock:
+                sent = self._send(found)
+        except ClosedError:
+            # Nothing was sent. After any other exception, one of a signal's handler, they may have been.
+            _put_back(packets, found)
+            raise
+        if sent < n:
+            _put_back(packets[sent:], found[sent:])
         return sent
 
     def _send(self, found: list[int]) -> int:
@@ -289,7 +311,7 @@ class TxQueue(Queue):
         try:
             with self._lock:
                 sent = self._send(found)
-        except BaseException:
+        except ClosedError:
             pool._dropped.extend(found)
             raise
         if sent < len(found):
