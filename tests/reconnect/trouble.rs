@@ -167,6 +167,56 @@ fn what_a_back_end_has_that_does_not_let_go_comes_back_when_it_does() {
     rig.close();
 }
 
+/// Where the back-end was told that the used side of a ring is, which is in our memory.
+fn used_side(peer: &Peer, ring: u32) -> *mut u16 {
+    const SET_VRING_ADDR: u32 = 9;
+    let is_it = |seen: &&Seen| seen.request == SET_VRING_ADDR && seen.payload[..4] == ring.to_ne_bytes();
+    let told = peer.seen().iter().find(is_it).unwrap().payload.clone();
+    u64::from_ne_bytes(told[16..24].try_into().unwrap()) as *mut u16
+}
+
+#[test]
+fn what_one_that_was_given_up_leaves_behind_is_not_held_against_the_next_one() {
+    let (_, before) = whole_life();
+    for (silent, lie) in [(false, 0x4000), (true, 0x4000), (false, 3)] {
+        let path = place();
+        let peer = Peer::listen(&path, &modern(), at(before, || Deed::Freeze));
+        let mut rig = Rig::make(path, "timeout_ms=100").unwrap().start();
+        assert_eq!(rig.send(20), 20);
+        let _ = rig.info();
+        rig.event(Kind::LinkDown);
+        let left = [0, 1].map(|ring| used_side(&peer, ring));
+        std::fs::remove_file(&rig.path).unwrap();
+        let mut back_end = Some(rig.listen(""));
+        rig.event(Kind::LinkUp);
+        rig.echo(50);
+        if silent {
+            drop(back_end.take());
+            rig.event(Kind::LinkDown);
+        }
+        // More than can be, or ids that were never lent: in the rings that nobody looks at before they are let go.
+        for ring in left {
+            // SAFETY: the index of a ring that is kept as long as the one that was given up is connected.
+            unsafe { ring.add(1).write_volatile(lie) };
+        }
+        peer.quit();
+        let stats = |rig: &Rig, ring| rig.device(|d| d.port(ring).unwrap().stats());
+        until("all comes back", || stats(&rig, 1).lost > 0);
+        let waits = if silent { "there is no back-end; the queue goes on when one comes" } else { "" };
+        assert_eq!([rig.says(0).as_str(), rig.says(1).as_str()], ["", waits]);
+        if silent {
+            back_end = Some(rig.listen(""));
+            rig.event(Kind::LinkUp);
+        }
+        rig.echo(50);
+        let (rx, tx) = (stats(&rig, 0), stats(&rig, 1));
+        assert_eq!((rx.packets, tx.packets, tx.tx_resent, tx.tx_dropped_on_reconnect), (100, 120, 0, 0));
+        assert!(tx.lost <= 20 && rx.lost <= 3, "{rx:?} {tx:?}");
+        drop(back_end);
+        rig.close();
+    }
+}
+
 #[test]
 fn a_device_that_asks_for_it_is_reset_and_goes_on() {
     for layout in ["packed_vq=0", "packed_vq=1"] {

@@ -169,17 +169,21 @@ fn pass(ends: &mut [Device; 2], from: usize, seen: &Seen) -> usize {
 fn pass_on(m: MbufRef) {
     let (data, received) = (bytes(m), m.ol_flags());
     let ipv4 = data.len() >= 34 && data[12..14] == [8, 0];
-    if received & flags::RX_L4_CKSUM_NONE == 0 || !ipv4 {
+    let ipv6 = data.len() >= 54 && data[12..14] == [0x86, 0xdd] && matches!(data[20], 6 | 17);
+    if received & flags::RX_L4_CKSUM_NONE == 0 || !(ipv4 || ipv6) {
         return m.set_ol_flags(0);
     }
-    let (l2, l3, tcp) = (14u64, u64::from(data[14] & 0xf) * 4, data[23] == 6);
+    let (l2, l3, tcp) = match ipv4 {
+        true => (14u64, u64::from(data[14] & 0xf) * 4, data[23] == 6),
+        false => (14, 40, data[20] == 6),
+    };
     let at = (l2 + l3) as usize;
     let l4 = if tcp { u64::from(data[at + 12] >> 4) * 4 } else { 8 };
     let large = received & flags::RX_LRO != 0;
     let segsz = if large { m.raw_tx_offload() >> 24 & 0xffff } else { 0 };
     m.set_raw_tx_offload(l2 | l3 << 7 | l4 << 16 | segsz << 24);
     m.set_ol_flags(
-        flags::TX_IPV4
+        if ipv4 { flags::TX_IPV4 } else { flags::TX_IPV6 }
             | match (tcp, large) {
                 (true, false) => flags::TX_TCP_CKSUM,
                 (true, true) => flags::TX_TCP_SEG | flags::TX_TCP_CKSUM,
