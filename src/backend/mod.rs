@@ -59,6 +59,8 @@ pub enum Notice {
     NeedsReset,
     /// A ring, of this index, has another [doorbell](Backend::doorbell) now, or none any more.
     Doorbell(u16),
+    /// It has gone where nothing is heard of it any more, as the sentence says: whether it is there has to be asked.
+    OutOfSight(String),
 }
 
 /// Memory in which a back-end notes what it is working on, so that its successor knows. It is the back-end's: we hold it

@@ -255,6 +255,11 @@ impl Device {
             }
             Notice::NeedsReset => self.needs_reset(),
             Notice::Doorbell(index) => self.use_doorbell(index),
+            Notice::OutOfSight(text) => {
+                self.link.out_of_sight();
+                self.live.events.tell(Kind::Config, text);
+                self.config_changed();
+            }
         }
     }
 

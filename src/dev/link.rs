@@ -78,6 +78,8 @@ pub(super) struct Link {
     /// Number of the connection, from 1; 0 when there was none yet.
     pub(super) number: u64,
     lingering: Vec<Lingering>,
+    /// The back-end says nothing by itself, not even that it goes.
+    out_of_sight: bool,
     /// Why there is no back-end.
     pub(super) reason: String,
 }
@@ -99,6 +101,7 @@ impl Link {
             errand: false,
             number: 0,
             lingering: Vec::new(),
+            out_of_sight: false,
             reason: "none has come yet".to_owned(),
         })
     }
@@ -132,6 +135,12 @@ impl Link {
         Ok(())
     }
 
+    /// The back-end has to be looked at from time to time.
+    pub(super) fn out_of_sight(&mut self) {
+        self.out_of_sight = true;
+        self.look_again();
+    }
+
     /// The back-end begins again.
     pub(super) fn begins(&mut self) {
         self.since = Instant::now();
@@ -147,6 +156,7 @@ impl Link {
         for fd in backend.watched() {
             self.watch.epoll.remove(fd);
         }
+        self.out_of_sight = false;
         if !self.is_fresh() {
             self.pause = FIRST_PAUSE;
         }
@@ -161,15 +171,19 @@ impl Link {
         self.look_again();
     }
 
-    /// A device that is not a program hangs nothing up: whether it has let go has to be looked for.
+    /// A device that is not a program hangs nothing up: whether it has let go, or gone, has to be looked for.
     fn look_again(&self) {
         if self.next.is_some() {
             // It is looked at then.
-        } else if self.lingering.is_empty() {
+        } else if !self.must_look() {
             self.watch.timer.clear();
         } else if let Err(e) = self.watch.timer.set(self.longest) {
-            log::error!("what a back-end still has comes back when something else happens: {e}");
+            log::error!("a back-end that has let go, or gone, is noticed when something else happens: {e}");
         }
+    }
+
+    fn must_look(&self) -> bool {
+        self.out_of_sight || !self.lingering.is_empty()
     }
 
     /// Whether the back-end of that connection may still use what it was lent.
@@ -179,7 +193,7 @@ impl Link {
 
     /// Forgets back-ends that have let go.
     pub(super) fn let_go(&mut self) {
-        if !self.lingering.is_empty() {
+        if self.must_look() {
             self.lingering.retain(|l| !l.backend.wait_gone(Duration::ZERO));
             self.look_again();
         }

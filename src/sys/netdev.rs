@@ -57,7 +57,7 @@ pub struct State {
 pub enum News {
     /// Something of it may have changed.
     Changed,
-    /// It is no more.
+    /// It is no more, or no more in its network namespace.
     Gone,
 }
 

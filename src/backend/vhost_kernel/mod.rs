@@ -89,6 +89,8 @@ pub struct VhostKernel {
     /// How the interface was when we last looked.
     state: State,
     gone: Option<Error>,
+    /// It was moved to where we may not look.
+    out_of_sight: bool,
 }
 
 impl VhostKernel {
@@ -130,6 +132,9 @@ impl VhostKernel {
     /// Looks at the interface; whether it is another than when we last did. One that was moved to another network
     /// namespace works on, out of our sight: its address and MTU are then what they were.
     fn look(&mut self) -> bool {
+        if self.out_of_sight {
+            return false;
+        }
         match self.interface.state() {
             Ok(state) => std::mem::replace(&mut self.state, state) != state,
             Err(_) => {
@@ -143,6 +148,30 @@ impl VhostKernel {
         if self.gone.is_none() && self.now().is_none() {
             self.gone = Some(Error::new(Errno::ENODEV, format!("the interface {} was deleted", self.name)));
         }
+    }
+
+    /// The interface is no more where it was. If it is still there, it was moved to another network namespace. To follow it
+    /// would be to keep that: its sockets do.
+    fn lose_sight(&mut self) -> Option<Notice> {
+        self.check_gone();
+        if self.gone.is_some() {
+            return None;
+        }
+        self.out_of_sight = true;
+        // A move takes it down. Whoever has moved it will take it up, and nobody tells us.
+        self.state.up = true;
+        let sentence = format!(
+            "the interface {} was moved to another network namespace: frames come and go, but its address, MTU and link \
+             there are not seen, and the link counts as up",
+            self.name
+        );
+        Some(Notice::OutOfSight(sentence))
+    }
+
+    /// How the interface is, or was when it was last seen.
+    fn state_now(&self) -> State {
+        // Its index may be another's where it was.
+        if self.out_of_sight { self.state } else { self.interface.state().unwrap_or(self.state) }
     }
 
     /// Name of the interface now; `None` when it is no more.
@@ -370,7 +399,9 @@ impl Backend for VhostKernel {
     fn hear(&mut self) -> Vec<Notice> {
         let mut heard = Vec::new();
         match self.interface.hear() {
-            Some(News::Gone) => self.check_gone(),
+            // What has its index where it was is another interface.
+            _ if self.out_of_sight => self.check_gone(),
+            Some(News::Gone) => heard.extend(self.lose_sight()),
             Some(News::Changed) if self.look() => heard.push(Notice::ConfigChanged),
             _ => {}
         }
@@ -384,8 +415,12 @@ impl Backend for VhostKernel {
 
     /// Another MTU needs CAP_NET_ADMIN, which the owner of a tap need not have; the one that it has needs nothing.
     fn set_mtu(&mut self, mtu: u16) -> Result<bool> {
-        if self.interface.state().unwrap_or(self.state).mtu == mtu {
+        if self.state_now().mtu == mtu {
             return Ok(true);
+        }
+        if self.out_of_sight {
+            let sentence = format!("the MTU of {} cannot be changed: it is in another network namespace", self.name);
+            return Err(Error::new(Errno::ENODEV, sentence));
         }
         self.interface.set_mtu(mtu).map_err(|e| self.mtu_failed(e, mtu))?;
         self.state.mtu = mtu;
@@ -393,7 +428,7 @@ impl Backend for VhostKernel {
     }
 
     fn set_mac(&mut self, mac: [u8; 6]) -> Result<bool> {
-        if self.interface.state().unwrap_or(self.state).mac == mac {
+        if self.state_now().mac == mac {
             return Ok(true);
         }
         let failed = |e| Error::sys(e, format!("the MAC address of {} cannot be changed", self.name));

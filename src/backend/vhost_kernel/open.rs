@@ -42,7 +42,18 @@ pub fn open(options: &Options) -> Result<VhostKernel> {
     let vhost = vhost.map_err(|e| named(e, "VHOST_GET_FEATURES"))?;
     let vhost = Features::from_bits_retain(vhost.into()) - NEVER;
     let (path, busyloop_us, offered) = (options.path.clone(), options.busyloop_us, offered | vhost);
-    let mut made = VhostKernel { units, interface, path, name, vhost, offered, busyloop_us, state, gone: None };
+    let mut made = VhostKernel {
+        units,
+        interface,
+        path,
+        name,
+        vhost,
+        offered,
+        busyloop_us,
+        state,
+        gone: None,
+        out_of_sight: false,
+    };
     if let Some(mac) = options.mac {
         made.set_mac(mac)?;
     }

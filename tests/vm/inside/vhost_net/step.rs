@@ -1,10 +1,12 @@
 //! The device and its interface are one: address, MTU, carrier.
 
+use std::os::fd::AsFd;
+
 use vuser::dev::Device;
 use vuser::dev::events::Kind;
 
 use super::life::Talker;
-use crate::inside::lab::{cat, config, device, pool, sh, until};
+use crate::inside::lab::{cat, config, device, pool, receive, sh, until};
 
 fn of(interface: &str, file: &str) -> String {
     cat(&format!("/sys/class/net/{interface}/{file}"))
@@ -79,6 +81,49 @@ fn each_end_sees_whether_the_other_is_there() {
     assert!(of("tap6", "carrier") == "0" && !device.info().link_up);
     device.start().unwrap();
     assert!(of("tap6", "carrier") == "1" && device.info().link_up);
+}
+
+#[test]
+#[ignore = "inside"]
+fn an_interface_that_is_moved_to_another_namespace_is_told_of() {
+    sh("ip netns del there 2> /dev/null || true; ip netns add there");
+    let mut end = Talker::new("path=/dev/vhost-net,iface=tap3,mtu=1600");
+    sh("ip link set tap3 up");
+    until("link up", || events(&mut end.device).contains(&Kind::LinkUp));
+    let mac = end.device.info().mac;
+    sh("ip link set tap3 netns there");
+    let mut told = None;
+    until("it is told of", || {
+        end.device.process();
+        let heard = end.device.live().events.take(99);
+        told = heard.into_iter().find(|event| event.text.contains("moved to another network namespace"));
+        told.is_some()
+    });
+    let told = told.unwrap();
+    assert!(told.kind == Kind::Config && told.text.contains("tap3"), "{told:?}");
+    println!("{}", told.text);
+    // An interface that comes in its place, even with its index, is not taken for it.
+    sh("ip link add name tap3 type dummy; ip link set tap3 up mtu 1400");
+    sh("ip -n there link set tap3 up mtu 1500");
+    let info = end.device.info();
+    assert!(info.link_up && (info.mtu, info.mac) == (1600, mac), "as it was last seen: {info:?}");
+    let error = end.device.set_mtu(1400).unwrap_err();
+    assert!(error.to_string().contains("in another network namespace"), "{error}");
+    sh("ip -n there addr add 10.8.0.1/24 dev tap3");
+    until("a frame from there", || {
+        sh("ip netns exec there ping -c 1 -W 1 10.8.0.2 || true");
+        !receive(&mut end.device, 0).is_empty()
+    });
+    sh("ip link del tap3");
+    // Nobody tells that it is deleted, so that it is looked for.
+    sh("ip netns exec there ip link del tap3");
+    until("it is time to look", || vuser::sys::poll::is_readable(end.device.watch().as_fd()));
+    until("it is made again", || {
+        end.device.process();
+        end.device.info().reconnects == 1
+    });
+    assert_eq!((of("tap3", "mtu").as_str(), end.device.info().mac), ("1600", mac));
+    sh("ip netns del there");
 }
 
 #[test]
