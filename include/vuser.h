@@ -88,7 +88,8 @@
 // Event: a back-end was sent away; the text says why.
 #define VUSER_EVENT_REFUSED 4
 
-// Event: the configuration of the device is another: MAC, MTU, speed; see vuser_dev_get_info.
+// Event: the configuration of the device is another: MAC, MTU, speed; see vuser_dev_get_info. The text says what. When
+// a back-end comes back with a smaller MTU, the device goes on with that one: this tells it before the link is up again.
 #define VUSER_EVENT_CONFIG 5
 
 // Event: the back-end has found a ring that it can't go on with: `number` is 2 x pair for receive, 2 x pair + 1 for

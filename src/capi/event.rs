@@ -16,7 +16,8 @@ pub const VUSER_EVENT_LINK_DOWN: u32 = 2;
 pub const VUSER_EVENT_RECONNECTED: u32 = 3;
 /// Event: a back-end was sent away; the text says why.
 pub const VUSER_EVENT_REFUSED: u32 = 4;
-/// Event: the configuration of the device is another: MAC, MTU, speed; see vuser_dev_get_info.
+/// Event: the configuration of the device is another: MAC, MTU, speed; see vuser_dev_get_info. The text says what. When
+/// a back-end comes back with a smaller MTU, the device goes on with that one: this tells it before the link is up again.
 pub const VUSER_EVENT_CONFIG: u32 = 5;
 /// Event: the back-end has found a ring that it can't go on with: `number` is 2 x pair for receive, 2 x pair + 1 for
 /// transmit.

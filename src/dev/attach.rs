@@ -148,8 +148,9 @@ impl Device {
         let says = self.offered.contains(Features::MTU) && space.mtu >= MIN_MTU;
         self.note_mtu(says.then_some(space.mtu));
         let is_new = !first || self.config.server;
-        if is_new && before != (self.mac, self.mtu()) {
-            self.live.events.tell(Kind::Config, format!("MTU {}", self.mtu()));
+        let now = (self.mac, self.mtu());
+        if is_new && before != now {
+            self.live.events.tell(Kind::Config, what_is_other(before, now));
         }
     }
 
@@ -430,4 +431,18 @@ impl Device {
         }
         Ok(())
     }
+}
+
+/// MAC address and MTU are others than before, in a sentence. What is under way stays as it is.
+fn what_is_other(before: ([u8; 6], u16), now: ([u8; 6], u16)) -> String {
+    let mut other = Vec::new();
+    if before.0 != now.0 {
+        other.push(format!("the MAC address is {}", now.0.map(|byte| format!("{byte:02x}")).join(":")));
+    }
+    if before.1 != now.1 {
+        let (was, is) = (before.1, now.1);
+        let less = if is < was { ": the device may drop what is larger, also what is under way" } else { "" };
+        other.push(format!("the MTU is {is}, after {was}{less}"));
+    }
+    other.join("; ")
 }

@@ -6,7 +6,7 @@ use vuser::dev::events::Kind;
 use vuser::device::Loopback;
 use vuser::spec::virtio::Features;
 
-use crate::peer::{Offer, Peer};
+use crate::peer::{Deed, Offer, Peer, message};
 use crate::rig::{Rig, honest, modern, options, place};
 
 fn rig(devargs: &str, offer: &str) -> (Option<Loopback>, Rig) {
@@ -101,6 +101,55 @@ fn one_that_has_no_room_for_the_memory_is_refused_and_the_next_one_taken() {
     let _peer = Peer::listen(&rig.path, &roomy, honest());
     rig.event(Kind::LinkUp);
     assert!(rig.device(|d| d.live().covers(0x10_0000_0000, PAGE)));
+    rig.close();
+}
+
+#[test]
+fn one_with_a_smaller_mtu_is_used_and_told_of_before_the_link_is_up() {
+    for (devargs, wish) in [("", 9000), ("mtu=4000", 4000)] {
+        let (mut back_end, mut rig) = rig(devargs, "mtu=9000");
+        rig.echo(10);
+        assert_eq!(rig.info().mtu, wish);
+        next(&mut rig, &mut back_end, "mtu=1400");
+        let less = format!("the MTU is 1400, after {wish}: the device may drop what is larger, also what is under way");
+        assert_eq!(rig.event(Kind::Config).text, less);
+        assert!(!rig.seen.iter().rev().take_while(|e| e.kind != Kind::LinkDown).any(|e| e.kind == Kind::LinkUp));
+        rig.event(Kind::LinkUp);
+        rig.echo(10);
+        assert_eq!((rig.info().mtu, rig.info().refused), (1400, 0));
+        let error = rig.device(|d| d.set_mtu(1401)).unwrap_err();
+        assert!(error.to_string().contains("an MTU of 1401: the device has 68 to 1400"), "{error}");
+        // What was wished for comes back with one that has it.
+        next(&mut rig, &mut back_end, "mtu=9000");
+        assert_eq!(rig.event(Kind::Config).text, format!("the MTU is {wish}, after 1400"));
+        rig.event(Kind::LinkUp);
+        rig.echo(10);
+        assert_eq!(rig.info().mtu, wish);
+        rig.close();
+    }
+}
+
+#[test]
+fn one_that_does_not_accept_the_mtu_is_refused_and_the_next_one_taken() {
+    /// NET_MTU of the protocol's, MTU of the device's.
+    const HAS_MTU: (u64, u64) = (1 << 4, 1 << 3);
+    const SET_MTU: u32 = 20;
+    let (back_end, mut rig) = rig("mtu=4000", "mtu=9000");
+    drop(back_end);
+    rig.event(Kind::LinkDown);
+    let mut offer = modern();
+    (offer.protocol, offer.features) = (offer.protocol | HAS_MTU.0, offer.features | HAS_MTU.1);
+    let refuses = |_, seen: &crate::peer::Seen, _: Option<&[u8]>| match seen.request {
+        SET_MTU => Deed::Say(message(SET_MTU, 5, &1_u64.to_ne_bytes())),
+        _ => Deed::Right,
+    };
+    let peer = Peer::listen(&rig.path, &offer, Box::new(refuses));
+    let refused = rig.event(Kind::Refused);
+    assert!(refused.text.contains("NET_SET_MTU"), "{refused:?}");
+    peer.quit();
+    let _back_end = rig.listen("mtu=9000");
+    rig.event(Kind::LinkUp);
+    rig.echo(10);
     rig.close();
 }
 
