@@ -270,6 +270,37 @@ fn event(handle: &Handle, kind: Kind) -> String {
 
 #[test]
 #[ignore = "inside"]
+fn a_device_that_hangs_is_waited_for_once_and_what_it_has_comes_back_when_it_goes_on() {
+    let devargs = format!("{PATH},packed_vq=1,timeout_ms=2500,reconnect=0,reconnect_ms=50");
+    let (pool, all) = buffers(PATH);
+    for goes_on in [true, false] {
+        let theirs = Vduse::new("ours", Features::RING_PACKED);
+        let handle = looked_after(&devargs, &pool);
+        theirs.answer_only(0);
+        let begin = Instant::now();
+        if goes_on {
+            let error = handle.with(Device::stop).unwrap_err();
+            assert!(error.errno() == Errno::ETIMEDOUT, "{error}");
+            until("it is left", || !handle.with(|device| device.info().attached));
+            assert!(pool.available() < all);
+            theirs.answer_only(usize::MAX);
+            // Nobody asks the device, and nothing is said when it lets go.
+            until("all comes back", || pool.available() == all);
+            drop(handle);
+        } else {
+            drop(handle);
+            let took = begin.elapsed();
+            println!("closed after {} ms", took.as_millis());
+            assert!((Duration::from_millis(2500)..Duration::from_millis(4900)).contains(&took), "{took:?}");
+            theirs.answer_only(usize::MAX);
+        }
+        drop(theirs);
+        assert_eq!(pool.available(), all);
+    }
+}
+
+#[test]
+#[ignore = "inside"]
 fn the_device_says_when_its_configuration_changes() {
     let theirs = Vduse::new("ours", Features::STATUS | Features::SPEED_DUPLEX | Features::RING_PACKED);
     theirs.set_config(12, &40_000u32.to_le_bytes());
