@@ -2,7 +2,7 @@
 # Builds the Debian packages into DIR: a source package first, with all that is needed to build it without a network
 # (debian/README.source), then the packages from it.
 #
-# From a checkout, as it is, committed or not. DPDK's driver headers are taken from SDK (scripts/dpdk-sdk.sh).
+# Of the tree as it is, committed or not. DPDK's driver headers are taken from SDK (scripts/dpdk-sdk.sh).
 set -eu
 usage='usage: deb.sh DIR SDK (CARGO, PKG_CONFIG, CC)'
 dir=${1:?$usage} sdk=${2:?$usage}
@@ -12,10 +12,9 @@ fail() {
     exit 1
 }
 
-for tool in dpkg-buildpackage dh xz git; do
-    command -v "$tool" >/dev/null || fail "$tool is missing (apt-get install debhelper dh-python dpkg-dev xz-utils git)"
+for tool in dpkg-buildpackage dh dh_python3 fakeroot xz; do
+    command -v "$tool" >/dev/null || fail "$tool is missing (apt-get install debhelper dh-python dpkg-dev fakeroot xz-utils)"
 done
-git ls-files >/dev/null 2>&1 || fail 'this is no git checkout, so it is not known which files are sources'
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 packaged=$(dpkg-parsechangelog -l packaging/debian/changelog -S Version)
 [ "${packaged%-*}" = "$version" ] ||
@@ -32,14 +31,23 @@ archive() { # name of the tarball, its directory
 # What was said to make, or to cargo, for the checkout is not for the packages.
 unset MAKEFLAGS MAKELEVEL MFLAGS CARGO_TARGET_DIR
 
+# What git knows and what it would add; in a tree without git, all but what is made.
+sources() {
+    if git ls-files >/dev/null 2>&1; then
+        git ls-files --cached --others --exclude-standard | while read -r file; do [ ! -f "$file" ] || echo "$file"; done
+    else
+        find . \( -path ./.git -o -path ./build -o -path ./target -o -path ./dist -o -name __pycache__ -o -name '*.o' \) -prune \
+            -o -type f -print | sed 's|^\./||'
+    fi
+}
+
 # rustup's cargo is found by its home, and debhelper gives builds another one.
 : "${RUSTUP_HOME:=$HOME/.rustup}"
 export RUSTUP_HOME
 
 rm -rf "$dir"
 mkdir -p "$dir/vuser-$version" "$dir/dpdk-sdk"
-git ls-files -z --cached --others --exclude-standard | xargs -0 ls -d 2>/dev/null | grep -v '^packaging/debian/' |
-    tar -cf - -T - | tar -C "$dir/vuser-$version" -xf -
+sources | grep -v '^packaging/debian/' | tar -cf - -T - | tar -C "$dir/vuser-$version" -xf -
 archive "vuser_$version.orig.tar.xz" "vuser-$version"
 
 packaging/vendor.py "$dir/vendor"

@@ -39,7 +39,7 @@ abi-baseline:
 deb: $(SDK)/release
 	packaging/deb.sh $(B)/deb $(SDK)
 
-#test: test-deb
+test: test-deb
 
 # Has nothing to say against the packages but what they explain (lintian), and installs, uses, removes and purges them in a
 # throw-away root made over this machine's.
