@@ -68,9 +68,12 @@ def test_arrays(device: vuser.Device, kind: str) -> None:
     until(lambda: device.rx[0].count() == 64)
     assert device.rx[0].burst_into(data, offsets, lengths, 60) == 60
     assert [bytes(data[o : o + n]) for o, n in zip(offsets[:60], lengths)] == frames[:60]
-    assert device.tx[0].burst_from(data, offsets, lengths, 60) == 60
     assert device.rx[0].burst_into(data, offsets, lengths) == 4
     assert [bytes(data[o : o + n]) for o, n in zip(offsets[:4], lengths)] == frames[60:]
+    assert device.tx[0].burst_from(data, offsets, lengths, 4) == 4
+    until(lambda: device.rx[0].count() == 4)
+    assert device.rx[0].burst_into(data, offsets, lengths, 0) == 0
+    assert [bytes(packet) for packet in device.rx[0].burst()] == frames[60:]
 
 
 def test_arrays_that_can_not_be(device: vuser.Device) -> None:
