@@ -15,6 +15,14 @@ use crate::inside::lab::{cat, sh};
 /// How long QEMU or the kernel may take for what takes no time.
 const SOON: Duration = Duration::from_secs(20);
 
+/// QEMU has the queues that were negotiated, at first three, and vp_vdpa those that there are when it comes. So the features of
+/// several are written to the device before: MQ and CTRL_VQ, VERSION_1 and ACCESS_PLATFORM (VIRTIO 4.1.4.3).
+const SHOWS_ALL_QUEUES: &str = "
+    base=$(sed -n 5p PCI/resource | cut -d' ' -f1); echo 1 > PCI/enable
+    common() { busybox devmem $((base + $1)) $2 $3; }
+    common 20 8 0; common 20 8 1; common 20 8 3
+    common 8 32 0; common 12 32 $((1 << 22 | 1 << 17)); common 8 32 1; common 12 32 3";
+
 /// One of QEMU's interfaces, as a vDPA device of the kernel's (vp_vdpa), as long as this lives.
 pub struct Nic {
     pub name: String,
@@ -31,8 +39,10 @@ impl Nic {
         // Whoever has it gives it back: no driver takes it by itself while this one is asked for.
         sh(&format!(
             "[ $(basename $(readlink {pci}/driver)) = vp-vdpa ] || {{ echo vp-vdpa > {pci}/driver_override;
-             echo {at} > {pci}/driver/unbind; echo {at} > /sys/bus/pci/drivers/vp-vdpa/bind; }}
-             vdpa dev add name {name} mgmtdev pci/{at}"
+             echo {at} > {pci}/driver/unbind; {}
+             echo {at} > /sys/bus/pci/drivers/vp-vdpa/bind; }}
+             vdpa dev add name {name} mgmtdev pci/{at}",
+            if number == super::SEVERAL { SHOWS_ALL_QUEUES.replace("PCI", &pci) } else { String::new() }
         ));
         let file = format!("/dev/{}", sh(&format!("ls /sys/bus/vdpa/devices/{name} | grep ^vhost-vdpa-")));
         Self { name, path: format!("path={file}"), file }
@@ -146,13 +156,34 @@ pub struct Neighbour {
 /// The ethertype of the tests.
 const ETHERTYPE: [u8; 2] = [0x88, 0xb5];
 
-pub fn neighbour_name() -> String {
-    sh("ls /sys/bus/pci/devices/0000:00:12.0/virtio*/net")
+/// The one at the hub, and the one at the bridge, where several queues are.
+pub const AT_HUB: u8 = 2;
+pub const AT_BRIDGE: u8 = 4;
+
+pub fn neighbour_name(number: u8) -> String {
+    sh(&format!("ls /sys/bus/pci/devices/0000:00:1{number}.0/virtio*/net"))
+}
+
+/// Whether there is an interface with several queues.
+pub fn has_several_queues(test: &str) -> bool {
+    let there = std::path::Path::new("/sys/bus/pci/devices/0000:00:13.0").exists();
+    if !there {
+        println!("SKIP nics::{test}: QEMU could not have taps");
+        assert!(
+            std::env::var("VUSER_REQUIRE_ALL").as_deref() != Ok("1"),
+            "VUSER_REQUIRE_ALL=1, but {test} was skipped"
+        );
+    }
+    there
 }
 
 impl Neighbour {
     pub fn new() -> Self {
-        let name = neighbour_name();
+        Self::at(AT_HUB)
+    }
+
+    pub fn at(number: u8) -> Self {
+        let name = neighbour_name(number);
         sh(&format!("ip link set {name} up"));
         let index = cat(&format!("/sys/class/net/{name}/ifindex")).parse().expect("a number");
         // SAFETY: plain calls; the structure lives as long as the call.

@@ -3,8 +3,11 @@
 
 mod control;
 mod lab;
+mod spread;
 mod traffic;
 
 /// The interface with split rings, and the one with packed ones.
 const SPLIT: u8 = 0;
 const PACKED: u8 = 1;
+/// The one with several queue pairs.
+const SEVERAL: u8 = 3;
