@@ -20,6 +20,8 @@ use vuser::mem::kick::Kick;
 use vuser::mem::lanes::Simd;
 use vuser::mem::map::{MemoryMap, Region};
 use vuser::mem::reach::MapCell;
+use vuser::net::copy::{Frames, Places};
+use vuser::net::lend::LentFrame;
 use vuser::net::path::{self, RingPlace, Rx, Tx};
 use vuser::net::rx::RxOptions;
 use vuser::net::send::{EXTRA, Extras};
@@ -180,6 +182,58 @@ fn tx_round(simd: Simd, features: Features, size: u16, burst: u16) -> Round<'sta
     })
 }
 
+/// Frames are looked at in place and given back: both calls.
+fn borrow_round(simd: Simd, features: Features, size: u16, burst: u16) -> Round<'static> {
+    let (mut bench, mut rx) = receiver(simd, features, size);
+    let mut out = vec![MaybeUninit::<LentFrame>::uninit(); usize::from(burst)];
+    Box::new(move |window| {
+        let bench = &mut bench;
+        bench.device.use_some(burst);
+        let mut got = 0;
+        window(&mut || {
+            got = rx.peek(&mut out);
+            rx.release(got);
+        });
+        assert_eq!(got, usize::from(burst));
+        // SAFETY: lent, so written.
+        assert!(out.iter().all(|frame| unsafe { frame.assume_init() }.len == FRAME));
+    })
+}
+
+/// Frames are copied out of the ring.
+fn copy_out_round(simd: Simd, features: Features, size: u16, burst: u16) -> Round<'static> {
+    let (mut bench, mut rx) = receiver(simd, features, size);
+    let mut data = vec![0u8; usize::from(burst) * 2048];
+    let row = || vec![MaybeUninit::uninit(); usize::from(burst)];
+    let (mut offsets, mut lengths) = (row(), row());
+    Box::new(move |window| {
+        let bench = &mut bench;
+        bench.device.use_some(burst);
+        let (size, data) = (data.len(), data.as_mut_ptr());
+        let mut places = Places { data, size, offsets: &mut offsets, lengths: &mut lengths };
+        let mut got = 0;
+        // SAFETY: the memory is ours, of this size.
+        window(&mut || got = unsafe { rx.copy_out(&mut places) });
+        assert_eq!(got, usize::from(burst));
+    })
+}
+
+/// Frames are copied into buffers of the queue's.
+fn copy_in_round(simd: Simd, features: Features, size: u16, burst: u16) -> Round<'static> {
+    let (mut bench, mut tx) = sender(simd, features, size);
+    let data = vec![0u8; usize::from(burst) * FRAME as usize];
+    let offsets: Vec<u32> = (0..u32::from(burst)).map(|n| n * FRAME).collect();
+    let lengths = vec![FRAME; usize::from(burst)];
+    Box::new(move |window| {
+        let frames = Frames { data: data.as_ptr(), size: data.len(), offsets: &offsets, lengths: &lengths };
+        let mut sent = 0;
+        // SAFETY: the memory is ours, of this size.
+        window(&mut || sent = unsafe { tx.copy_in(frames) });
+        assert_eq!(sent, usize::from(burst));
+        bench.device.use_some(burst);
+    })
+}
+
 /// Median cycles per packet.
 fn cycles(mut round: Round<'_>, burst: u16) -> f64 {
     let reads = overhead();
@@ -251,12 +305,16 @@ fn empty() -> f64 {
     instructions(Box::new(|window| window(&mut || {})), 1, 8)
 }
 
-fn row(simd: Simd, features: Features, size: u16, around: f64) {
+fn name(features: Features) -> String {
     let name = [
         if features.contains(Features::RING_PACKED) { "packed" } else { "split" },
         if features.contains(Features::MRG_RXBUF) { " mergeable" } else { "" },
         if features.contains(Features::IN_ORDER) { " in-order" } else { "" },
     ];
+    name.concat()
+}
+
+fn row(simd: Simd, features: Features, size: u16, around: f64) {
     let [rx32, tx32, rx8, tx8] = [32, 8]
         .map(|b| [cycles(rx_round(simd, features, size, b), b), cycles(tx_round(simd, features, size, b), b)])
         .concat()
@@ -267,8 +325,38 @@ fn row(simd: Simd, features: Features, size: u16, around: f64) {
     println!(
         "{:8} {:26} {rx32:>10.1} {tx32:>11.1} {rx8:>10.1} {tx8:>11.1} {rx_instr:>10.1} {tx_instr:>11.1}",
         simd.name(),
-        name.concat()
+        name(features)
     );
+}
+
+/// The same of frames that are borrowed, and of those that are copied.
+fn row_without_packets(simd: Simd, features: Features, size: u16, around: f64) {
+    let rounds = [borrow_round, copy_out_round, copy_in_round];
+    let [lent32, out32, in32] = rounds.map(|round| cycles(round(simd, features, size, 32), 32));
+    let [lent8, out8, in8] = rounds.map(|round| cycles(round(simd, features, size, 8), 8));
+    let [lent, copied, sent] =
+        rounds.map(|round| instructions(round(simd, features, size, 32), 32, size) - around / 32.0);
+    println!(
+        "{:8} {:26} {lent32:>7.1} {out32:>7.1} {in32:>7.1} {lent8:>7.1} {out8:>7.1} {in8:>7.1} {lent:>7.1} {copied:>7.1} \
+         {sent:>7.1}",
+        simd.name(),
+        name(features)
+    );
+}
+
+/// Calls a body for all lanes that the CPU has, on every layout and feature set.
+fn each_path(mut row: impl FnMut(Simd, Features)) {
+    for simd in [Simd::Avx512, Simd::Avx2, Simd::Scalar].into_iter().filter(|simd| simd.available() == *simd) {
+        for packed in [false, true] {
+            for (mrg, order) in [(true, false), (true, true), (false, true), (false, false)] {
+                let mut features = Features::VERSION_1 | Features::INDIRECT_DESC | Features::EVENT_IDX;
+                features.set(Features::RING_PACKED, packed);
+                features.set(Features::MRG_RXBUF, mrg);
+                features.set(Features::IN_ORDER, order);
+                row(simd, features);
+            }
+        }
+    }
 }
 
 fn main() {
@@ -279,15 +367,10 @@ fn main() {
         "path", "rx c/p", "tx c/p", "rx c/p", "tx c/p", "rx instr", "tx instr"
     );
     let around = empty();
-    for simd in [Simd::Avx512, Simd::Avx2, Simd::Scalar].into_iter().filter(|simd| simd.available() == *simd) {
-        for packed in [false, true] {
-            for (mrg, order) in [(true, false), (true, true), (false, true), (false, false)] {
-                let mut features = Features::VERSION_1 | Features::INDIRECT_DESC | Features::EVENT_IDX;
-                features.set(Features::RING_PACKED, packed);
-                features.set(Features::MRG_RXBUF, mrg);
-                features.set(Features::IN_ORDER, order);
-                row(simd, features, size, around);
-            }
-        }
-    }
+    each_path(|simd, features| row(simd, features, size, around));
+    println!("\nwithout packets: frames borrowed (vuser_rx_peek and _release), copied out and copied in (_burst_copy)");
+    println!("{:35} {:>23} {:>23} {:>23}", "", "burst 32, c/p", "burst 8, c/p", "burst 32, instructions");
+    let columns = [" borrow", "rx copy", "tx copy"].join(" ");
+    println!("{:35} {columns} {columns} {columns}", "path");
+    each_path(|simd, features| row_without_packets(simd, features, size, around));
 }

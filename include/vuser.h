@@ -184,6 +184,18 @@
 // Hash type: the same, and the ports of UDP.
 #define VUSER_HASH_UDP_EX (UINT64_C(1) << 8)
 
+// vuser_frame.flags: the frame goes on in the next one of the row.
+#define VUSER_FRAME_MORE (UINT64_C(1) << 0)
+
+// vuser_frame.flags: its checksum field holds only the pseudo-header's sum, but the data are good (rx_csum).
+#define VUSER_FRAME_NEEDS_CSUM (UINT64_C(1) << 1)
+
+// vuser_frame.flags: the device has seen that its checksum is right (rx_csum).
+#define VUSER_FRAME_CSUM_GOOD (UINT64_C(1) << 2)
+
+// vuser_frame.flags: it is several segments of one flow, longer than what a wire takes (lro, rx_uso).
+#define VUSER_FRAME_LARGE (UINT64_C(1) << 3)
+
 // A capture under way. Its calls may come from any thread.
 struct vuser_capture;
 
@@ -613,6 +625,16 @@ struct vuser_capture_stats {
     uint8_t reserved[3];
     // What ended the capture, as a sentence; else empty.
     char why[128];
+};
+
+// A received frame, or a buffer's part of one, lent in place.
+struct vuser_frame {
+    // Its first byte.
+    const void *data;
+    // Bytes here.
+    uint32_t len;
+    // What is to be said of it, VUSER_FRAME_*, with its first part; 0: an ordinary frame, and all of it is here.
+    uint32_t flags;
 };
 
 // What a back-end has counted.
@@ -1071,14 +1093,38 @@ uint16_t vuser_rx_burst_copy(struct vuser_queue *queue,
 // Sends up to n frames by copying them out of the caller's memory: the i-th begins offsets[i] bytes behind data and
 // has lengths[i] bytes. Returns how many were taken, from the first on; the caller may try again with the others
 // while vuser_queue_status is 0. A frame that can't be sent at all counts as taken, and is counted in the statistics:
-// as bad_packet if it does not lie within size bytes from data on. The memory is the caller's again at once: the
-// queue copies into buffers of the pool that it was set up with. Never waits. It may take turns with vuser_tx_burst.
+// as bad_packet if it does not lie within size bytes from data on, or is longer than 65550. The memory is the caller's again at once: the
+// queue copies into buffers of the pool that it was set up with, and counts in no_buffer when there is none. Never waits. It may take turns with vuser_tx_burst.
 uint16_t vuser_tx_burst_copy(struct vuser_queue *queue,
                              const void *data,
                              size_t size,
                              const uint32_t *offsets,
                              const uint32_t *lengths,
                              uint16_t n);
+
+// Lends what is to be received next, in place, and returns in how many buffers: up to n of them are told, in order,
+// and stay the queue's. Nothing is allocated, copied or freed. Frames are told in whole; only one of more than n buffers
+// is told in parts. What was lent before and not given back is told again, with what has come since.
+//
+// The data are to be read only, and until they are given back. They are memory that the back-end can write: it is not to
+// touch them any more, but one that does changes them under the reader, so that what is checked and then used is
+// to be copied first. VLAN tags are left in, no hashes are computed.
+//
+// A burst receives what is lent as well; what was lent before must not be looked at after one. Where the device is stopped or
+// reset, or another back-end comes, by another thread meanwhile, the memory stays mapped as long as its pool, but its buffers
+// may be in use for other things; a frame that was not given back then is told again, or counted as lost.
+//
+// Never waits. 0 also when the device is stopped or the queue is broken: see vuser_queue_status.
+uint16_t vuser_rx_peek(struct vuser_queue *queue,
+                       struct vuser_frame *frames,
+                       uint16_t n);
+
+// Gives the first n buffers that are lent back to the device, which receives into them again: they are posted by the same
+// descriptors, without going through any pool. Their frames count as received. Where so many are not lent any more, because
+// of a burst or a reset, no others are given back. If n ends inside of a frame, the next peek, or burst, begins with what
+// is left of it.
+void vuser_rx_release(struct vuser_queue *queue,
+                      uint16_t n);
 
 // Starts a back-end that listens: "path=/tmp/s" and, if wanted, mode=echo|sink|source, queues, mac, mtu, and frame,
 // the length of frames that it makes. It serves one front-end after another until vuser_loopback_stop.

@@ -46,6 +46,11 @@ fn queues_carry_frames_and_say_how_they_are() {
 }
 
 #[test]
+fn frames_are_lent_in_place() {
+    c_program("lend.c");
+}
+
+#[test]
 fn frames_are_copied_out_of_and_into_an_applications_memory() {
     c_program("copy.c");
 }

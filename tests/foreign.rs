@@ -564,6 +564,7 @@ fn ten_paths_carry_every_frame_size() {
                 bench.run(&format!("{size} B"), &Run::new(device, &format!("--sizes {size}")));
             }
             bench.run("all sizes, any burst", &Run::new(device, &format!("--jitter --sizes {}", device.sizes())));
+            bench.run("borrowed and copied", &Run::new(device, &format!("--mix --jitter --sizes {}", device.sizes())));
         }
     }
     bench.finish();
@@ -658,7 +659,7 @@ fn we_stop_and_start() {
         let device = Device { queues: 2, ..path };
         let sizes = device.sizes();
         bench.run("10 restarts, idle", &Run::new(device, &format!("--restart=10 --jitter --sizes {sizes}")));
-        let mut hot = Run::new(device, &format!("--restart-hot=10 --jitter --sizes {sizes}"));
+        let mut hot = Run::new(device, &format!("--restart-hot=10 --mix --jitter --sizes {sizes}"));
         hot.lossy = true;
         bench.run("10 restarts under load", &hot);
     }

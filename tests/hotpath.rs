@@ -25,12 +25,13 @@ const ALLOWED: [&str; 9] =
 /// What a tap alone may ask for: the time of a burst, which the vDSO answers.
 const OF_A_TAP: (&str, &str) = ("src/net/tap.rs", "clock_gettime");
 /// Where calls through pointers may be, and what is on their line.
-const POINTERS: [(&str, &str); 6] = [
+const POINTERS: [(&str, &str); 7] = [
     ("src/buf/source.rs", ".get_bulk)("),
     ("src/buf/source.rs", ".put_bulk)("),
     ("src/buf/source.rs", ".free)("),
     ("src/buf/source.rs", "accepts(*ctx"),
     ("src/dev/port.rs", "Engine::"),
+    ("src/dev/port.rs", "rx.release(n)"),
     // A queue with a tap has a queue in it, which is in the same table.
     ("src/net/tap.rs", "self.inner."),
 ];
@@ -39,12 +40,26 @@ const FORBIDDEN: [&str; 9] =
     ["panic", "_fail", "alloc::", "__rust", "core::fmt", "std::", "drop_in_place", "parking_lot", "_Unwind"];
 
 /// The queues' functions, as they stand in the tables of both layouts.
-const QUEUES: [&str; 6] =
-    ["Rx>::burst", "Rx>::refill", "Rx>::set_calls", "Tx>::burst", "Tx>::prepare", "Tx>::done_cleanup"];
+const QUEUES: [&str; 10] = [
+    "Rx>::burst",
+    "Rx>::peek",
+    "Rx>::release",
+    "Rx>::copy_out",
+    "Rx>::refill",
+    "Rx>::set_calls",
+    "Tx>::burst",
+    "Tx>::copy_in",
+    "Tx>::prepare",
+    "Tx>::done_cleanup",
+];
 /// Functions of the C face that are called once a burst or once a packet, and have no guard against panics.
-const CALLS: [&str; 10] = [
+const CALLS: [&str; 14] = [
     "vuser_rx_burst",
+    "vuser_rx_burst_copy",
+    "vuser_rx_peek",
+    "vuser_rx_release",
     "vuser_tx_burst",
+    "vuser_tx_burst_copy",
     "vuser_tx_prepare",
     "vuser_tx_done_cleanup",
     "vuser_mbuf_alloc_bulk",

@@ -241,7 +241,7 @@ impl MbufRef {
     }
 
     /// The segments of the packet.
-    pub fn segments(self) -> impl Iterator<Item = Self> {
+    pub fn segments(self) -> impl Iterator<Item = Self> + Clone {
         std::iter::successors(Some(self), |m| m.next())
     }
 

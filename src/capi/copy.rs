@@ -28,8 +28,8 @@ pub unsafe extern "C" fn vuser_rx_burst_copy(
 /// Sends up to n frames by copying them out of the caller's memory: the i-th begins offsets[i] bytes behind data and
 /// has lengths[i] bytes. Returns how many were taken, from the first on; the caller may try again with the others
 /// while vuser_queue_status is 0. A frame that can't be sent at all counts as taken, and is counted in the statistics:
-/// as bad_packet if it does not lie within size bytes from data on. The memory is the caller's again at once: the
-/// queue copies into buffers of the pool that it was set up with. Never waits. It may take turns with vuser_tx_burst.
+/// as bad_packet if it does not lie within size bytes from data on, or is longer than 65550. The memory is the caller's again at once: the
+/// queue copies into buffers of the pool that it was set up with, and counts in no_buffer when there is none. Never waits. It may take turns with vuser_tx_burst.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_tx_burst_copy(
     queue: *mut vuser_queue,

@@ -33,7 +33,7 @@ macro_rules! sizes {
     };
 }
 
-static SIZES: [vuser_abi_entry; 15] = sizes! {
+static SIZES: [vuser_abi_entry; 16] = sizes! {
     "vuser_config": super::config::vuser_config,
     "vuser_dev_info": super::dev::vuser_dev_info,
     "vuser_event": super::event::vuser_event,
@@ -47,6 +47,7 @@ static SIZES: [vuser_abi_entry; 15] = sizes! {
     "vuser_rss_limits": super::rss::vuser_rss_limits,
     "vuser_capture_config": super::capture::vuser_capture_config,
     "vuser_capture_stats": super::capture::vuser_capture_stats,
+    "vuser_frame": super::lend::vuser_frame,
     "vuser_loopback_stats": super::loopback::vuser_loopback_stats,
     "vuser_abi_entry": vuser_abi_entry,
 };

@@ -21,5 +21,6 @@ pub mod rss;
 
 pub mod capture;
 pub mod copy;
+pub mod lend;
 
 pub mod loopback;

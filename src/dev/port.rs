@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::mem::doorbell::Doorbell;
 use crate::mem::kick::Kick;
 use crate::net::copy::{Frames, Places};
+use crate::net::lend::LentFrame;
 use crate::net::path::{Descriptor, Monitor};
 use crate::net::relay::Relay;
 use crate::net::stats::{Board, Stats};
@@ -201,6 +202,33 @@ impl Port {
         match unsafe { self.engine() } {
             Engine::Tx(tx) => tx.burst(packets),
             _ => 0,
+        }
+    }
+
+    /// Lends what comes next; in how many buffers.
+    ///
+    /// # Safety
+    /// The law of queues.
+    #[inline(always)]
+    pub unsafe fn rx_peek(&self, out: &mut [MaybeUninit<LentFrame>]) -> usize {
+        let Some(_inside) = self.turnstile.enter() else { return 0 };
+        // SAFETY: passed on; we are inside.
+        match unsafe { self.engine() } {
+            Engine::Rx(rx) => rx.peek(out),
+            _ => 0,
+        }
+    }
+
+    /// Gives back the first buffers that are lent, as far as they are.
+    ///
+    /// # Safety
+    /// The law of queues.
+    #[inline(always)]
+    pub unsafe fn rx_release(&self, n: usize) {
+        let Some(_inside) = self.turnstile.enter() else { return };
+        // SAFETY: passed on; we are inside.
+        if let Engine::Rx(rx) = unsafe { self.engine() } {
+            rx.release(n);
         }
     }
 

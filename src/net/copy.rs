@@ -4,12 +4,16 @@ use std::mem::MaybeUninit;
 
 use arrayvec::ArrayVec;
 
-use super::rx::RxQueue;
+use super::lend::MORE;
+use super::rx::{MOST, RxQueue};
 use super::tx::TxQueue;
 use crate::buf::MbufRef;
 use crate::buf::mbuf::rearm;
 use crate::buf::source::BULK;
 use crate::ring::Ring;
+
+/// The longest frame: headers in front of the largest IP packet.
+const LONGEST: usize = 65550;
 
 /// Where frames are copied to.
 #[derive(Debug)]
@@ -38,12 +42,41 @@ pub struct Frames<'a> {
 }
 
 impl Frames<'_> {
-    /// The `n`th frame, if it lies inside of the memory: its first byte and its length.
+    /// The `n`th frame, if it is one that lies inside of the memory: its first byte and its length.
     pub(super) fn get(&self, n: usize) -> Option<(*const u8, usize)> {
         let (offset, len) = (*self.offsets.get(n)? as usize, *self.lengths.get(n)? as usize);
-        (offset <= self.size && len <= self.size - offset).then(|| (self.data.wrapping_add(offset), len))
+        let fits = len <= LONGEST && offset <= self.size && len <= self.size - offset;
+        fits.then(|| (self.data.wrapping_add(offset), len))
     }
 }
+
+/// Buffers that are looked at at once.
+const AT_ONCE: usize = 64;
+
+impl Places<'_> {
+    /// Copies a frame of `parts` to `at`, the `n`th; the place behind it, or none if it does not fit.
+    ///
+    /// # Safety
+    /// The memory is valid for writes, the parts for reads.
+    unsafe fn put(&mut self, n: usize, at: usize, parts: impl Iterator<Item = Part> + Clone) -> Option<usize> {
+        let len: usize = parts.clone().map(|(_, len)| len).sum();
+        let (offset, length) = (self.offsets.get_mut(n)?, self.lengths.get_mut(n)?);
+        let behind = at.checked_add(len).filter(|behind| *behind <= self.size)?;
+        offset.write(at as u32);
+        length.write(len as u32);
+        let mut to = self.data.wrapping_add(at);
+        for (data, len) in parts {
+            // SAFETY: passed on; there is room for all of the frame. What the device writes there meanwhile is the frame's
+            // business: bytes are bytes.
+            unsafe { std::ptr::copy_nonoverlapping(data, to, len) };
+            to = to.wrapping_add(len);
+        }
+        Some(behind)
+    }
+}
+
+/// A piece of a frame.
+type Part = (*const u8, usize);
 
 impl<R: Ring> RxQueue<R> {
     /// Receives frames into the application's memory; how many.
@@ -51,34 +84,61 @@ impl<R: Ring> RxQueue<R> {
     /// # Safety
     /// The memory is valid for writes.
     pub unsafe fn copy_out(&mut self, to: &mut Places<'_>) -> usize {
-        let (mut n, mut at) = (0, 0);
-        while n < to.offsets.len().min(to.lengths.len()) {
-            let mut frame = [const { MaybeUninit::uninit() }];
-            if self.burst(&mut frame) == 0 {
-                break;
+        let (mut n, mut at, mut frames) = (0, 0, [const { MaybeUninit::uninit() }; AT_ONCE]);
+        while n < to.offsets.len() {
+            let most = frames.len().min(to.offsets.len() - n);
+            let lent = self.peek(frames.get_mut(..most).unwrap_or_default());
+            let mut done = 0;
+            while let Some(rest) = frames.get(done..lent).filter(|rest| !rest.is_empty()) {
+                // SAFETY: lent, so written.
+                let rest = rest.iter().map(|frame| unsafe { frame.assume_init() });
+                let more = rest.clone().take_while(|frame| frame.flags & MORE != 0).count();
+                let parts = rest.take(more + 1).map(|frame| (frame.data.cast::<u8>(), frame.len as usize));
+                if done + more >= lent {
+                    break;
+                }
+                // SAFETY: passed on; the parts are lent.
+                let Some(behind) = (unsafe { to.put(n, at, parts) }) else { break };
+                (n, at, done) = (n + 1, behind, done + more + 1);
             }
-            let [frame] = frame;
-            // SAFETY: the burst has filled the place.
-            let frame = unsafe { frame.assume_init() };
-            let len = frame.pkt_len() as usize;
-            if len > to.size - at {
-                self.unget(frame);
-                break;
+            self.release(done);
+            let parted = self.loan.hidden > 0 && done == 0;
+            self.loan.end();
+            if parted {
+                // SAFETY: passed on.
+                let Some(behind) = (unsafe { self.copy_large(to, n, at) }) else { return n };
+                (n, at) = (n + 1, behind);
+            } else if done < lent || lent == 0 {
+                return n;
             }
-            if let (Some(offset), Some(length)) = (to.offsets.get_mut(n), to.lengths.get_mut(n)) {
-                offset.write(at as u32);
-                length.write(len as u32);
-            }
-            for segment in frame.segments() {
-                let len = usize::from(segment.data_len());
-                // SAFETY: the segment's own data, to memory that has room for the frame.
-                unsafe { std::ptr::copy_nonoverlapping(segment.data(), to.data.add(at), len) };
-                at += len;
-            }
-            self.give_up(frame);
-            n += 1;
         }
         n
+    }
+
+    /// The next frame has more buffers than are looked at at once: it is received first.
+    ///
+    /// # Safety
+    /// As [`copy_out`](Self::copy_out).
+    #[cold]
+    unsafe fn copy_large(&mut self, to: &mut Places<'_>, n: usize, at: usize) -> Option<usize> {
+        let frame = match self.receive_one(&mut MOST.clone()) {
+            Ok(frame) => frame?,
+            Err(lie) => {
+                self.board.set_broken(lie);
+                return None;
+            }
+        };
+        let parts = frame.segments().map(|s| (s.data().cast_const(), usize::from(s.data_len())));
+        // SAFETY: passed on; the segments are the frame's.
+        let behind = unsafe { to.put(n, at, parts) };
+        match behind {
+            Some(_) => {
+                self.board.counters.packets.add(1);
+                self.source.free(frame);
+            }
+            None => self.put_first(frame),
+        }
+        behind
     }
 }
 
@@ -89,29 +149,48 @@ impl<R: Ring> TxQueue<R> {
     /// The memory is valid for reads.
     pub unsafe fn copy_in(&mut self, from: Frames<'_>) -> usize {
         let mut done = 0;
-        loop {
-            let mut packets = ArrayVec::<MbufRef, BULK>::new();
-            let mut n = done;
-            while !packets.is_full() && n < from.offsets.len() {
-                let Some((data, len)) = from.get(n) else { break };
-                // SAFETY: passed on; the frame lies inside of it.
-                let Some(packet) = (unsafe { self.packet(data, len) }) else { break };
-                let _ = packets.try_push(packet);
-                n += 1;
+        while done < from.offsets.len() && !self.board.is_broken() {
+            if from.get(done).is_none() {
+                // Nobody could ever send it.
+                self.board.counters.bad_packet.add(1);
+                done += 1;
+                continue;
             }
+            // SAFETY: passed on.
+            let packets = unsafe { self.packets(from, done) };
             let sent = self.burst(&packets);
             packets.iter().skip(sent).for_each(|m| self.source.free(*m));
             done += sent;
             if sent < packets.len() || packets.is_empty() {
-                if done < from.offsets.len() && from.get(done).is_none() {
-                    // Nobody could ever send it.
-                    self.board.counters.bad_packet.add(1);
-                    done += 1;
-                    continue;
-                }
-                return done;
+                break;
             }
         }
+        done
+    }
+
+    /// Packets for the frames from the `done`th on, as many as there is room for at once.
+    ///
+    /// # Safety
+    /// The frames' memory is valid for reads.
+    unsafe fn packets(&mut self, from: Frames<'_>, done: usize) -> ArrayVec<MbufRef, BULK> {
+        let mut packets = ArrayVec::new();
+        let want = BULK.min(from.offsets.len() - done);
+        if usize::from(self.ring.ledger().free()) < want || self.source.stock(want).len() < want {
+            // What has been sent makes room.
+            self.done_cleanup(2 * BULK);
+        }
+        let room = want.min(self.ring.ledger().free().into());
+        self.board.counters.ring_full.add(u64::from(room == 0));
+        for n in done..done + room {
+            let Some((data, len)) = from.get(n) else { break };
+            // SAFETY: passed on; the frame lies inside of it.
+            let Some(packet) = (unsafe { self.packet(data, len) }) else {
+                self.board.counters.no_buffer.add(1);
+                break;
+            };
+            let _ = packets.try_push(packet);
+        }
+        packets
     }
 
     /// A packet with these bytes.
@@ -125,7 +204,6 @@ impl<R: Ring> TxQueue<R> {
         while left > 0 || first.is_none() {
             let Some(&[m]) = self.source.stock(1).first_chunk() else {
                 first.into_iter().for_each(|m| self.source.free(m));
-                self.board.counters.no_buffer.add(1);
                 return None;
             };
             self.source.taken(1);

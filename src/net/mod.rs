@@ -1,9 +1,12 @@
 //! Floor 4: the queues of a network device. [`rx`] has the receive burst, [`tx`] the transmit burst; each is there
 //! once, whatever the ring's layout. [`path`] makes a queue for what was negotiated.
 
+mod backlog;
 pub mod copy;
 pub mod gate;
 pub mod header;
+mod kept;
+pub mod lend;
 pub mod path;
 pub mod relay;
 pub mod rx;

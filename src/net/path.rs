@@ -4,6 +4,7 @@ use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 use super::copy::{Frames, Places};
+use super::lend::LentFrame;
 use super::rx::{RxOptions, RxQueue};
 use super::salvage::{RxSalvage, TxSalvage};
 use super::stats::Board;
@@ -37,6 +38,12 @@ pub enum Descriptor {
 pub trait Rx: Send {
     /// See [`RxQueue::burst`].
     fn burst(&mut self, out: &mut [MaybeUninit<MbufRef>]) -> usize;
+    /// See [`RxQueue::peek`].
+    fn peek(&mut self, out: &mut [MaybeUninit<LentFrame>]) -> usize;
+    /// See [`RxQueue::release`].
+    fn release(&mut self, n: usize);
+    /// See [`RxQueue::each_lent`].
+    fn each_lent(&self, n: usize, see: &mut dyn FnMut(LentFrame));
     /// See [`RxQueue::copy_out`].
     ///
     /// # Safety
@@ -118,6 +125,18 @@ pub trait Tx: Send {
 impl<R: Ring + Send + 'static> Rx for RxQueue<R> {
     fn burst(&mut self, out: &mut [MaybeUninit<MbufRef>]) -> usize {
         Self::burst(self, out)
+    }
+
+    fn peek(&mut self, out: &mut [MaybeUninit<LentFrame>]) -> usize {
+        Self::peek(self, out)
+    }
+
+    fn release(&mut self, n: usize) {
+        Self::release(self, n);
+    }
+
+    fn each_lent(&self, n: usize, see: &mut dyn FnMut(LentFrame)) {
+        Self::each_lent(self, n, see);
     }
 
     unsafe fn copy_out(&mut self, to: &mut Places<'_>) -> usize {

@@ -6,12 +6,13 @@
 //! and a whole ordinary frame each, are taken in a step; everything else (merged frames, offloads, another order, lies)
 //! goes one by one through [`RxQueue::receive_one`].
 
-use std::collections::VecDeque;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
+use super::backlog::Backlog;
 use super::gate::Gate;
 use super::header::{self, BadHeader};
+use super::lend::Loan;
 use super::salvage::RxSalvage;
 use super::stats::Board;
 use super::steps::{Receive, Refill, Room};
@@ -28,7 +29,7 @@ use crate::spec::ring::DESC_F_WRITE;
 use crate::spec::virtio::Features;
 
 /// Buffers that one burst takes from the device at most, whatever they are: a burst must end.
-const MOST: usize = 1024;
+pub(super) const MOST: usize = 1024;
 /// Bulks of buffers that one burst offers at most.
 const REFILLS: usize = 4;
 
@@ -49,7 +50,7 @@ pub struct RxOptions {
 
 /// A frame of several buffers of which some are still to come, from this burst or a later one.
 #[derive(Debug)]
-struct Merge {
+pub(super) struct Merge {
     head: MbufRef,
     last: MbufRef,
     left: u16,
@@ -59,33 +60,35 @@ struct Merge {
 /// A receive queue.
 #[derive(Debug)]
 pub struct RxQueue<R> {
-    ring: R,
-    source: Source,
-    features: Features,
-    framing: Framing,
+    pub(super) ring: R,
+    pub(super) source: Source,
+    pub(super) features: Features,
+    pub(super) framing: Framing,
     /// First words of the mbuf of a buffer with a header, and of one without.
-    first: u64,
-    rest: u64,
-    room: Room,
+    pub(super) first: u64,
+    pub(super) rest: u64,
+    pub(super) room: Room,
     /// Whether frames may be taken in steps, and whether their headers must be looked at then.
-    steps: bool,
+    pub(super) steps: bool,
     /// The same, and that they can be: it is known where buffers begin.
-    by_steps: bool,
+    pub(super) by_steps: bool,
     /// Buffers are not offered in steps: two descriptors each, addresses that are not ours, or nobody knows where they begin.
     one_by_one: bool,
-    look: Option<[[u64; 2]; 2]>,
-    options: RxOptions,
+    pub(super) look: Option<[[u64; 2]; 2]>,
+    pub(super) options: RxOptions,
     /// Computes hashes, where that is wanted and no device does it.
     hasher: Option<Arc<Toeplitz>>,
     /// Something is done to each frame.
     finishes: bool,
-    gate: Gate,
+    pub(super) gate: Gate,
     /// Buffers offered at a time.
-    bulk: u16,
-    merge: Option<Merge>,
+    pub(super) bulk: u16,
+    pub(super) merge: Option<Merge>,
     /// Frames of a former connection, to be given out first. There are no steps as long as there are any.
-    backlog: VecDeque<MbufRef>,
-    board: Arc<Board>,
+    pub(super) backlog: Backlog,
+    /// What is lent to the application in place.
+    pub(super) loan: Loan,
+    pub(super) board: Arc<Board>,
     kick: Arc<Kick>,
 }
 
@@ -163,7 +166,8 @@ impl<R: Ring> RxQueue<R> {
             gate: Gate::new(options.gate),
             bulk: (ring.ledger().size() / 4).clamp(1, BULK as u16),
             merge: None,
-            backlog: VecDeque::new(),
+            backlog: Backlog::default(),
+            loan: Loan::new(ring.ledger().size()),
             ring,
             source,
             board,
@@ -248,8 +252,8 @@ impl<R: Ring> RxQueue<R> {
 
     /// Receives one frame, whatever it is like.
     #[inline(never)]
-    fn receive_one(&mut self, budget: &mut usize) -> Result<Option<MbufRef>, Lie> {
-        if let Some(frame) = self.backlog.pop_front() {
+    pub(super) fn receive_one(&mut self, budget: &mut usize) -> Result<Option<MbufRef>, Lie> {
+        if let Some(frame) = self.backlog.pop() {
             self.by_steps = self.can_step() && self.backlog.is_empty();
             return Ok(Some(frame));
         }
@@ -281,19 +285,32 @@ impl<R: Ring> RxQueue<R> {
 
     /// The first buffer of a frame.
     fn begin(&mut self, m: MbufRef, len: u32) -> Result<Merge, Lie> {
-        let hdr_len = u32::from(self.framing.hdr_len);
-        m.receive(self.first, len.saturating_sub(hdr_len));
-        let mut header = NetHdr { num_buffers: 1, ..NetHdr::default() };
-        if len >= hdr_len {
-            // SAFETY: the buffer has room for a header, and is ours again.
-            header = unsafe { header::read(self.room.begin(m) as *const u8, usize::from(self.framing.hdr_len)) };
+        m.receive(self.first, len.saturating_sub(self.framing.hdr_len.into()));
+        let header = self.header_of(m, len);
+        match self.buffers_of(&header) {
+            Ok(buffers) => Ok(Merge { head: m, last: m, left: buffers - 1, header }),
+            Err(lie) => {
+                self.source.put(&[m]);
+                Err(lie)
+            }
         }
+    }
+
+    /// The header of a frame that begins in a buffer which is ours again.
+    #[inline(always)]
+    pub(super) fn header_of(&self, m: MbufRef, len: u32) -> NetHdr {
+        if len < u32::from(self.framing.hdr_len) {
+            return NetHdr { num_buffers: 1, ..NetHdr::default() };
+        }
+        // SAFETY: the buffer has room for a header, and is ours again.
+        unsafe { header::read(self.room.begin(m) as *const u8, usize::from(self.framing.hdr_len)) }
+    }
+
+    /// Buffers that its frame has.
+    #[inline(always)]
+    pub(super) fn buffers_of(&self, header: &NetHdr) -> Result<u16, Lie> {
         let buffers = if self.framing.mergeable { header.num_buffers } else { 1 };
-        if buffers == 0 || buffers > self.ring.ledger().size() {
-            self.source.put(&[m]);
-            return Err(Lie::NumBuffers);
-        }
-        Ok(Merge { head: m, last: m, left: buffers - 1, header })
+        if buffers == 0 || buffers > self.ring.ledger().size() { Err(Lie::NumBuffers) } else { Ok(buffers) }
     }
 
     /// Another buffer of a frame.
@@ -355,22 +372,28 @@ impl<R: Ring> RxQueue<R> {
             if self.ring.ledger().free() < slots {
                 break;
             }
-            let offered = self.offer_stock();
+            let offered = self.offer_stock(self.bulk);
             if offered < usize::from(self.bulk) {
                 self.board.counters.no_buffer.add(u64::from(offered == 0));
                 break;
             }
         }
+        self.publish(ask);
+    }
+
+    /// Makes what was offered visible, and wakes the device if it wants that.
+    #[inline(always)]
+    pub(super) fn publish(&mut self, ask: Ask) {
         if self.ring.publish(ask) {
             self.board.counters.kicks.add(1);
             self.kick.ring();
         }
     }
 
-    /// Offers up to a bulk of buffers; how many.
+    /// Offers up to so many buffers, a bulk at most; how many.
     #[inline(always)]
-    fn offer_stock(&mut self) -> usize {
-        let stock = self.source.stock(usize::from(self.bulk));
+    pub(super) fn offer_stock(&mut self, most: u16) -> usize {
+        let stock = self.source.stock(usize::from(most));
         let mut n = 0;
         while let Some(rest @ [first, ..]) = stock.get(n..) {
             let mut from = Refill { lanes: self.ring.lanes(), room: self.room, stock: rest };
@@ -390,7 +413,7 @@ impl<R: Ring> RxQueue<R> {
         n
     }
 
-    fn offer_one(ring: &mut R, framing: Framing, room: Room, shift: u64, m: MbufRef) -> bool {
+    pub(super) fn offer_one(ring: &mut R, framing: Framing, room: Room, shift: u64, m: MbufRef) -> bool {
         let (addr, hdr_len) = (room.begin(m).wrapping_sub(shift), u32::from(room.hdr_len));
         let segment = |addr, len| Segment { addr, len, flags: DESC_F_WRITE };
         if framing.own_descriptor {
@@ -399,17 +422,6 @@ impl<R: Ring> RxQueue<R> {
         } else {
             ring.offer(&[segment(addr, room.len)], m.cookie(), true)
         }
-    }
-
-    /// A frame comes first again.
-    pub(super) fn unget(&mut self, frame: MbufRef) {
-        self.backlog.push_front(frame);
-        self.by_steps = false;
-    }
-
-    /// A frame is not wanted any more.
-    pub(super) fn give_up(&mut self, frame: MbufRef) {
-        self.source.free(frame);
     }
 
     /// Asks the device to call when there is something to receive; true when there is already.
@@ -439,14 +451,14 @@ impl<R: Ring> RxQueue<R> {
     }
 
     /// Whether frames may be taken in steps, but for a backlog.
-    fn can_step(&self) -> bool {
+    pub(super) fn can_step(&self) -> bool {
         self.steps && self.source.linear().is_some()
     }
 
     /// The device is gone, and with it this ring: what it had delivered and nobody has received, in order, and the
     /// buffers that it had. A frame of which buffers are missing is counted as lost.
     pub fn salvage(mut self) -> RxSalvage {
-        let mut frames = std::mem::take(&mut self.backlog);
+        let mut frames = self.backlog.take_all();
         if !self.board.is_broken() && self.ring.poll().is_ok() {
             while let Ok(Some(frame)) = self.receive_one(&mut usize::MAX.clone()) {
                 frames.push_back(frame);
@@ -467,7 +479,7 @@ impl<R: Ring> RxQueue<R> {
     pub fn restore(&mut self, salvage: RxSalvage) {
         self.board.mend();
         let (frames, buffers) = salvage.into_parts(&self.source);
-        self.backlog = frames;
+        self.backlog = frames.into();
         self.by_steps = self.can_step() && self.backlog.is_empty();
         for m in buffers {
             if !Self::offer_one(&mut self.ring, self.framing, self.room, self.options.shift, m) {
@@ -487,7 +499,7 @@ impl<R: Ring> RxQueue<R> {
             }
         }
         let merge = self.merge.take().map(|merge| merge.head);
-        for frame in self.backlog.drain(..).chain(merge) {
+        for frame in self.backlog.take_all().into_iter().chain(merge) {
             self.board.counters.lost.add(1);
             self.source.free(frame);
         }

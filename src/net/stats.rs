@@ -121,7 +121,16 @@ impl Stats {
 impl Counters {
     /// Counts a frame, of an Ethernet header at least, in the opt-in counters.
     pub fn sort(&self, m: MbufRef) {
-        let bin = match m.pkt_len() {
+        // SAFETY: the first segment's data.
+        unsafe { self.sort_bytes(m.pkt_len(), m.data_len().into(), m.data()) };
+    }
+
+    /// The same of a frame of so many bytes, of which so many are at a place.
+    ///
+    /// # Safety
+    /// They are mapped there.
+    pub unsafe fn sort_bytes(&self, len: u32, here: u32, data: *const u8) {
+        let bin = match len {
             0..64 => &self.size_undersize,
             64 => &self.size_64,
             65..128 => &self.size_65_127,
@@ -132,12 +141,12 @@ impl Counters {
             _ => &self.size_1519_max,
         };
         bin.add(1);
-        if m.data_len() < 6 {
+        if here < 6 {
             // An address in pieces is not put together for the sake of a counter.
             return;
         }
-        // SAFETY: six bytes of the first segment's data, which it has.
-        let address: [u8; 6] = unsafe { crate::mem::shared::peek(m.data()) };
+        // SAFETY: passed on; six bytes are there.
+        let address: [u8; 6] = unsafe { crate::mem::shared::peek(data) };
         if address == [0xff; 6] {
             self.broadcast.add(1);
         } else if address[0] & 1 != 0 {

@@ -4,12 +4,13 @@
 
 use std::mem::MaybeUninit;
 
+use super::lend::LentFrame;
 use super::{SHORTEST_FRAME, header};
 use crate::buf::MbufRef;
 use crate::buf::mbuf::{self, flags};
 use crate::buf::source::Linear;
 use crate::mem::lanes::{Lanes, STEP, step_at};
-use crate::ring::{Cookie, OfferStep, Offers, Takes, UsedStep};
+use crate::ring::{Cookie, OfferStep, Offers, Renews, Segment, Takes, UsedStep};
 
 /// The bit that a difference has where it is negative.
 const SIGN: u64 = 1 << 63;
@@ -46,6 +47,30 @@ impl Room {
     fn begins<L: Lanes>(self, lanes: L, step: &[MbufRef; STEP]) -> L::Quad {
         let (k, c) = self.linear.unwrap_or_default();
         lanes.add(lanes.mul(handles(lanes, step), k), lanes.splat(c.wrapping_add(self.offset.into())))
+    }
+
+    /// Bytes of the frames that four buffers hold, by what the ring says of them; none where one of them is no whole frame.
+    #[inline(always)]
+    fn frames<L: Lanes>(self, lanes: L, used: L::Quad) -> Option<L::Quad> {
+        let lens = lanes.sub(used, lanes.splat(self.hdr_len.into()));
+        // Beyond the shortest frame. One that is shorter has wrapped around and is far above the longest, as is a buffer that is
+        // not used, or out of order.
+        let beyond = lanes.sub(lens, lanes.splat(SHORTEST_FRAME.into()));
+        let longest = self.len.saturating_sub(u32::from(self.hdr_len) + SHORTEST_FRAME);
+        (!lanes.any_above(beyond, longest)).then_some(lens)
+    }
+
+    /// Not zero if one of four headers says anything but "one ordinary frame in one buffer": which bits of them matter, and
+    /// what they are to be.
+    #[inline(always)]
+    fn odd_headers<L: Lanes>(self, lanes: L, look: [[u64; 2]; 2], step: &[MbufRef; STEP]) -> L::Quad {
+        let [mask, ordinary] = look;
+        let [a, b, c, d] = lanes.array(self.begins(lanes, step)).map(|at| at as *const u8);
+        // SAFETY: a header and the first bytes of a frame, in buffers that are ours again.
+        let (low, high) = unsafe { (lanes.load_pairs(a, b), lanes.load_pairs(c, d)) };
+        let ordinary = lanes.quad(&[ordinary[0], ordinary[1], ordinary[0], ordinary[1]]);
+        let mask = lanes.quad(&[mask[0], mask[1], mask[0], mask[1]]);
+        lanes.and(lanes.or(lanes.xor(low, ordinary), lanes.xor(high, ordinary)), mask)
     }
 }
 
@@ -87,33 +112,13 @@ pub(super) struct Receive<'a, L: Lanes, const LOOK: bool> {
     pub bytes: L::Quad,
 }
 
-impl<L: Lanes, const LOOK: bool> Receive<'_, L, LOOK> {
-    /// Not zero if one of four headers says anything but "one ordinary frame in one buffer".
-    #[inline(always)]
-    fn odd_headers(&self, step: &[MbufRef; STEP]) -> L::Quad {
-        let (lanes, [mask, ordinary]) = (self.lanes, self.look);
-        let [a, b, c, d] = lanes.array(self.room.begins(lanes, step)).map(|at| at as *const u8);
-        // SAFETY: a header and the first bytes of a frame, in buffers that are ours again.
-        let (low, high) = unsafe { (lanes.load_pairs(a, b), lanes.load_pairs(c, d)) };
-        let ordinary = lanes.quad(&[ordinary[0], ordinary[1], ordinary[0], ordinary[1]]);
-        let mask = lanes.quad(&[mask[0], mask[1], mask[0], mask[1]]);
-        lanes.and(lanes.or(lanes.xor(low, ordinary), lanes.xor(high, ordinary)), mask)
-    }
-}
-
 impl<L: Lanes, const LOOK: bool> Takes<L::Quad> for Receive<'_, L, LOOK> {
     #[inline(always)]
     unsafe fn step(&mut self, n: usize, used: UsedStep<'_, L::Quad>) -> bool {
-        let (lanes, hdr_len) = (self.lanes, self.room.hdr_len);
-        let lens = lanes.sub(used.lens, lanes.splat(hdr_len.into()));
-        // Beyond the shortest frame. One that is shorter has wrapped around and is far above the longest, as is a buffer that is
-        // not used, or out of order.
-        let beyond = lanes.sub(lens, lanes.splat(SHORTEST_FRAME.into()));
-        if lanes.any_above(beyond, self.room.len.saturating_sub(u32::from(hdr_len) + SHORTEST_FRAME)) {
-            return false;
-        }
+        let lanes = self.lanes;
+        let Some(lens) = self.room.frames(lanes, used.lens) else { return false };
         let frames = buffers(used.cookies);
-        if LOOK && lanes.any(self.odd_headers(&frames)) {
+        if LOOK && lanes.any(self.room.odd_headers(lanes, self.look, &frames)) {
             return false;
         }
         // SAFETY: the descriptors are ours again.
@@ -122,6 +127,60 @@ impl<L: Lanes, const LOOK: bool> Takes<L::Quad> for Receive<'_, L, LOOK> {
         // SAFETY: no more were asked for than there are places.
         unsafe { hand_out(lanes, used.cookies, self.places, n) };
         true
+    }
+}
+
+/// Lends ordinary frames in place.
+pub(super) struct Lend<'a, L, const LOOK: bool> {
+    pub lanes: L,
+    pub room: Room,
+    /// As in [`Receive`].
+    pub look: [[u64; 2]; 2],
+    /// Where the frames are told.
+    pub places: &'a mut [MaybeUninit<LentFrame>],
+    /// Their lengths, for ourselves; as many.
+    pub lens: &'a mut [u64],
+}
+
+impl<L: Lanes, const LOOK: bool> Takes<L::Quad> for Lend<'_, L, LOOK> {
+    #[inline(always)]
+    unsafe fn step(&mut self, n: usize, used: UsedStep<'_, L::Quad>) -> bool {
+        let lanes = self.lanes;
+        let Some(lens) = self.room.frames(lanes, used.lens) else { return false };
+        let frames = buffers(used.cookies);
+        if LOOK && lanes.any(self.room.odd_headers(lanes, self.look, &frames)) {
+            return false;
+        }
+        let data = lanes.add(self.room.begins(lanes, &frames), lanes.splat(self.room.hdr_len.into()));
+        // SAFETY: no more were asked for than there are places, of two words each: address and length.
+        unsafe {
+            lanes.store_pairs(self.places.as_mut_ptr().add(n).cast(), data, lens);
+            lanes.store(self.lens.as_mut_ptr().add(n), lens);
+        }
+        true
+    }
+}
+
+/// Offers buffers again that were lent in place.
+pub(super) struct Renew<L> {
+    pub lanes: L,
+    pub room: Room,
+    /// Device addresses are ours less this.
+    pub shift: u64,
+}
+
+impl<L: Lanes> Renews<L::Quad> for Renew<L> {
+    #[inline(always)]
+    fn step(&mut self, cookies: &[Cookie; STEP]) -> Option<(L::Quad, L::Quad)> {
+        let (lanes, _) = (self.lanes, self.room.linear?);
+        let addrs = lanes.sub(self.room.begins(lanes, &buffers(cookies)), lanes.splat(self.shift));
+        Some((addrs, lanes.splat(self.room.len.into())))
+    }
+
+    fn one(&mut self, cookie: Cookie) -> Segment {
+        // SAFETY: what this ring has are buffers.
+        let addr = self.room.begin(unsafe { MbufRef::from_cookie(cookie) }).wrapping_sub(self.shift);
+        Segment { addr, len: self.room.len, flags: 0 }
     }
 }
 

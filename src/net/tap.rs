@@ -5,10 +5,13 @@ use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 use super::copy::{Frames, Places};
+use super::lend::{LentFrame, MORE};
 use super::path::{Descriptor, Monitor, Rx, Tx};
 use super::relay::Relay;
 use super::salvage::{RxSalvage, TxSalvage};
 use super::toeplitz::Toeplitz;
+use arrayvec::ArrayVec;
+
 use crate::buf::MbufRef;
 use crate::sys::clock;
 
@@ -105,6 +108,32 @@ impl Rx for RxTap {
             self.copy(out.get(..n).unwrap_or_default());
         }
         n
+    }
+
+    fn peek(&mut self, out: &mut [MaybeUninit<LentFrame>]) -> usize {
+        self.inner.peek(out)
+    }
+
+    /// Frames that were lent are copied as they are given back.
+    fn release(&mut self, n: usize) {
+        let (time, mut parts) = (clock::now(), ArrayVec::<(*const u8, usize), AT_ONCE>::new());
+        let relay = &self.relay;
+        self.inner.each_lent(n, &mut |part| {
+            let full = parts.try_push((part.data.cast(), part.len as usize)).is_err();
+            if full || part.flags & MORE == 0 {
+                let len: usize = parts.iter().map(|(_, len)| len).sum();
+                let mut batch = relay.begin(time);
+                // SAFETY: lent until they are given back.
+                let put = unsafe { batch.add_parts(len as u32, parts.iter().copied()) };
+                batch.publish([put].into_iter());
+                parts.clear();
+            }
+        });
+        self.inner.release(n);
+    }
+
+    fn each_lent(&self, n: usize, see: &mut dyn FnMut(LentFrame)) {
+        self.inner.each_lent(n, see);
     }
 
     unsafe fn copy_out(&mut self, to: &mut Places<'_>) -> usize {

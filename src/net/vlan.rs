@@ -32,6 +32,20 @@ pub fn strip(m: MbufRef) {
     m.set_ol_flags(m.ol_flags() | flags::RX_VLAN | flags::RX_VLAN_STRIPPED);
 }
 
+/// Puts the tag back into a received frame out of which it was taken.
+pub fn put_back(m: MbufRef) {
+    if m.ol_flags() & flags::RX_VLAN_STRIPPED == 0 || m.data_off() < TAG || m.data_len() < ADDRESSES {
+        return;
+    }
+    let bytes = tagged(m);
+    m.set_data_off(m.data_off() - TAG);
+    m.set_data_len(m.data_len() + TAG);
+    m.set_pkt_len(m.pkt_len() + u32::from(TAG));
+    m.set_ol_flags(m.ol_flags() & !(flags::RX_VLAN | flags::RX_VLAN_STRIPPED));
+    // SAFETY: the frame begins where it began when the tag was in it.
+    unsafe { poke(m.data(), bytes) };
+}
+
 /// The first bytes of a frame with the tag in: addresses, TPID, TCI.
 pub fn tagged(m: MbufRef) -> [u8; (ADDRESSES + TAG) as usize] {
     let mut bytes = [0; (ADDRESSES + TAG) as usize];

@@ -161,8 +161,15 @@ impl Ledger {
     /// Slots that are lent, `most` at most, from the oldest on, and do not cross the end.
     #[inline(always)]
     pub fn tail_steps(&self, most: usize) -> TailSteps<'_> {
-        let from = usize::from(self.tail);
-        let to = from + whole_steps(most.min(usize::from(self.lent)).min(self.ids.len() - from));
+        self.steps_behind(0, most)
+    }
+
+    /// The same from `behind` slots after the oldest on.
+    #[inline(always)]
+    pub fn steps_behind(&self, behind: u16, most: usize) -> TailSteps<'_> {
+        let from = usize::from(self.after(self.tail, behind));
+        let lent = usize::from(self.lent.saturating_sub(behind));
+        let to = from + whole_steps(most.min(lent).min(self.ids.len() - from));
         // SAFETY: as in `head_steps`.
         unsafe {
             TailSteps {
@@ -178,6 +185,19 @@ impl Ledger {
     pub fn release_steps(&mut self, n: usize) {
         self.tail = self.after(self.tail, n as u16);
         self.lent -= n as u16;
+    }
+
+    /// The cookie of the chain that begins at a slot.
+    #[inline(always)]
+    pub fn cookie(&self, slot: u16) -> Option<Cookie> {
+        self.cookies.get(usize::from(slot)).copied()
+    }
+
+    /// With all slots lent to chains of one slot: the `n` oldest are the newest now, each where it was.
+    #[inline(always)]
+    pub fn renew(&mut self, n: u16) {
+        self.tail = self.after(self.tail, n);
+        self.head = self.tail;
     }
 
     /// The cookies of `n` slots from `slot` on, as far as they do not cross the end.
@@ -246,12 +266,13 @@ impl Ledger {
         Some((cookie, plain))
     }
 
-    /// Moves the lent chain of this id to the front. False when no chain of this id is lent.
+    /// Moves the lent chain of this id to the front, or behind so many slots at the front. False when no chain of this id
+    /// is lent there.
     ///
     /// The cold path of a device that does not keep the order: a search and a rotation, both bounded by the ring.
     #[cold]
-    pub fn bring_forward(&mut self, id: u16) -> bool {
-        let Some(at) = (0..self.lent).find(|&k| self.id(self.after(self.tail, k)) == id) else {
+    pub fn bring_forward(&mut self, behind: u16, id: u16) -> bool {
+        let Some(at) = (behind..self.lent).find(|&k| self.id(self.after(self.tail, k)) == id) else {
             return false;
         };
         let span = self.span(self.after(self.tail, at));
@@ -259,9 +280,9 @@ impl Ledger {
             return false;
         }
         // A rotation by three reversals: [older chains][this one] -> [this one][older chains].
-        self.reverse(0, at);
+        self.reverse(behind, at);
         self.reverse(at, at + span);
-        self.reverse(0, at + span);
+        self.reverse(behind, at + span);
         true
     }
 
@@ -303,11 +324,11 @@ mod tests {
         }
         assert_eq!((l.lent(), l.free()), (6, 1));
         // Ids of heads: 0, 2, 3. A member's id and a free one are refused.
-        assert!(!l.bring_forward(1) && !l.bring_forward(6) && !l.bring_forward(100));
-        assert!(l.bring_forward(3));
+        assert!(!l.bring_forward(0, 1) && !l.bring_forward(0, 6) && !l.bring_forward(0, 100));
+        assert!(l.bring_forward(0, 3));
         assert_eq!(l.release(), Some((cookie(3), false)));
-        assert!(!l.bring_forward(3));
-        assert!(l.bring_forward(2));
+        assert!(!l.bring_forward(0, 3));
+        assert!(l.bring_forward(0, 2));
         assert_eq!(l.release(), Some((cookie(2), true)));
         assert_eq!((l.tail_span(), l.id(l.tail())), (2, 0));
         assert_eq!(l.release(), Some((cookie(1), false)));

@@ -12,6 +12,7 @@ pub mod split;
 use std::ffi::c_void;
 
 use ledger::Ledger;
+use run::Run;
 
 use crate::mem::lanes::Lanes;
 pub use crate::mem::lanes::STEP;
@@ -92,6 +93,22 @@ pub trait Ring {
     /// nothing, and steps are taken also where an in-order device does not say it.
     fn take_steps(&mut self, most: usize, lengths: Lengths, to: &mut impl Takes<Quad<Self>>) -> usize;
 
+    /// Looks at the oldest buffers as [`take_steps`](Self::take_steps) takes them, with their lengths, from so many slots
+    /// after the oldest on; none is taken.
+    fn look_steps(&self, behind: u16, most: usize, to: &mut impl Takes<Quad<Self>>) -> usize;
+
+    /// Looks at the next used chain as [`take`](Self::take) takes it, which is the one at this place afterwards, and goes on
+    /// behind it.
+    fn look(&mut self, place: &mut Place) -> Result<Option<(Cookie, Used)>, Lie>;
+
+    /// Where looking begins: at the oldest chain.
+    fn first_place(&self) -> Place;
+
+    /// Offers the `n` oldest buffers, which were looked at without a batch, to the device again, under the ids that they
+    /// had. False where they can't simply stay in their slots: some slot is free, or a batch is being taken. For whoever has
+    /// never offered anything but plain chains of one slot.
+    fn renew(&mut self, n: u16, flags: u16, from: &mut impl Renews<Quad<Self>>) -> bool;
+
     /// Takes one used chain, whichever it is: afterwards it is the one that was the oldest in the ledger.
     fn take(&mut self) -> Result<Option<(Cookie, Used, bool)>, Lie>;
 
@@ -150,6 +167,55 @@ pub trait Takes<Q> {
     /// # Safety
     /// As [`Offers::step`].
     unsafe fn step(&mut self, n: usize, used: UsedStep<'_, Q>) -> bool;
+}
+
+/// What buffers that stay in the ring are offered with again; see [`Offers`].
+pub trait Renews<Q> {
+    /// Addresses and bytes of four; none where that can't be said of four at once.
+    fn step(&mut self, cookies: &[Cookie; STEP]) -> Option<(Q, Q)>;
+
+    /// Of one.
+    fn one(&mut self, cookie: Cookie) -> Segment;
+}
+
+/// How far a look at used chains has come.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Slots behind the oldest chain's first.
+    slots: u16,
+    /// Chains.
+    chains: u16,
+    /// The batch that is being looked at.
+    run: Run,
+}
+
+impl Place {
+    fn first(run: Run) -> Self {
+        Self { slots: 0, chains: 0, run }
+    }
+
+    /// So many chains of one slot further on.
+    #[inline(always)]
+    pub fn skip(&mut self, chains: usize) {
+        self.slots += chains as u16;
+        self.chains += chains as u16;
+    }
+
+    fn pass(&mut self, span: u16) {
+        self.slots += span;
+        self.chains += 1;
+    }
+
+    /// Slots behind the oldest chain's first.
+    #[inline(always)]
+    pub fn slots(&self) -> u16 {
+        self.slots
+    }
+
+    /// Whether it is inside of a batch, or has been.
+    pub fn in_batch(&self) -> bool {
+        self.run.is_on()
+    }
 }
 
 /// [`STEP`] buffers to be offered.

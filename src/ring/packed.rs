@@ -8,7 +8,9 @@ use std::sync::atomic::fence;
 
 use super::ledger::{Ledger, PLAIN_STEP};
 use super::run::Run;
-use super::{Ask, Cookie, Lengths, Lie, Monitor, Offers, Ring, STEP, Segment, Takes, Used, UsedStep, need_event};
+use super::{
+    Ask, Cookie, Lengths, Lie, Monitor, Offers, Place, Renews, Ring, STEP, Segment, Takes, Used, UsedStep, need_event,
+};
 use crate::mem::lanes::{Lanes, step_at};
 use crate::mem::shared::{Row, Shared};
 use crate::spec::ring::{DESC_F_AVAIL, DESC_F_NEXT, DESC_F_USED, EVENT_DESC, EVENT_DISABLE, EVENT_ENABLE, QueueLayout};
@@ -127,10 +129,85 @@ impl<L: Lanes> PackedRing<L> {
         let meta = self.meta(self.ledger.tail()).map_or(0, |m| m.load(Relaxed));
         let (id, len) = ((meta >> 32) as u16, meta as u32);
         if id != self.ledger.id(self.ledger.tail())
-            && let Ok(run) = Run::begin(&self.ledger, id, len)
+            && let Ok(run) = Run::begin(&self.ledger, 0, id, len)
         {
             self.run = run;
         }
+    }
+
+    /// Flags that a descriptor has when it is used in the lap in which the slot is the next to be taken.
+    #[inline(always)]
+    fn used_in_lap_of(&self, slot: u16) -> u16 {
+        if slot < self.ledger.tail() { self.used ^ (DESC_F_AVAIL | DESC_F_USED) } else { self.used }
+    }
+
+    /// What the device says of the chain at a place. Out of order, the chain it means is brought there first.
+    #[inline(always)]
+    fn used_at(&mut self, place: &mut Place) -> Result<Option<Used>, Lie> {
+        let slot = self.ledger.after(self.ledger.tail(), place.slots);
+        if !place.run.is_on() {
+            if self.is_used(place.slots) != Some(true) {
+                return Ok(None);
+            }
+            // Behind the acquire of the flags in `is_used`: the device wrote the rest before.
+            let Some(meta) = self.meta(slot).map(|m| m.load(Relaxed)) else { return Ok(None) };
+            let (id, len) = ((meta >> 32) as u16, meta as u32);
+            if id == self.ledger.id(slot) {
+                return Ok(Some(Used::Bytes(len)));
+            }
+            if !self.in_order {
+                return if self.ledger.bring_forward(place.slots, id) {
+                    Ok(Some(Used::Bytes(len)))
+                } else {
+                    Err(Lie::UsedId)
+                };
+            }
+            place.run = Run::begin(&self.ledger, place.slots, id, len)?;
+        }
+        place.run.next(self.ledger.span(slot)).map(Some)
+    }
+
+    /// Offers the oldest buffers again by steps, up to the end of the ring; how many.
+    #[inline(always)]
+    fn renew_steps(&mut self, most: u16, flags: u16, from: &mut impl Renews<L::Quad>) -> u16 {
+        let (lanes, before) = (self.lanes, self.ledger.tail());
+        let flags = lanes.splat(u64::from(self.avail | flags) << 48);
+        let steps = self.ledger.tail_steps(most.into());
+        // SAFETY: there are two words for each slot, and the steps begin at `before`.
+        let desc = unsafe { self.desc.from(2 * usize::from(before)) };
+        let mut n = 0;
+        while n < steps.ids.len() {
+            // SAFETY: the rows are of whole steps.
+            let (ids, _, cookies) = unsafe { steps.at(n) };
+            let Some((addrs, lens)) = from.step(cookies) else { break };
+            let metas = lanes.or(lanes.or(lens, lanes.shl::<32>(lanes.widen(ids))), flags);
+            // [avail] pairs with the device's acquire of the flags.
+            // SAFETY: a step of descriptors, as many as there are ids.
+            unsafe { lanes.store_pairs(desc.add(2 * n), addrs, metas) };
+            n += STEP;
+        }
+        self.ledger.renew(n as u16);
+        self.taken(before, n as u16);
+        self.offered(before, n as u16);
+        n as u16
+    }
+
+    /// Offers the oldest buffer again; 1.
+    fn renew_one(&mut self, flags: u16, from: &mut impl Renews<L::Quad>) -> u16 {
+        let before = self.ledger.tail();
+        if let (Some(cookie), Some([addr, meta])) =
+            (self.ledger.cookie(before), self.desc.window(2 * usize::from(before)))
+        {
+            let segment = from.one(cookie);
+            addr.store(segment.addr, Relaxed);
+            let head = u64::from(self.ledger.id(before)) << 32 | u64::from(self.avail | flags) << 48;
+            // [avail] pairs with the device's acquire of the flags.
+            meta.store(u64::from(segment.len) | head, Release);
+        }
+        self.ledger.renew(1);
+        self.taken(before, 1);
+        self.offered(before, 1);
+        1
     }
 
     /// Takes the oldest chain, of which the ring says that it is used.
@@ -258,27 +335,65 @@ impl<L: Lanes> Ring for PackedRing<L> {
         n
     }
 
-    fn take(&mut self) -> Result<Option<(Cookie, Used, bool)>, Lie> {
+    #[inline(always)]
+    fn look_steps(&self, behind: u16, most: usize, to: &mut impl Takes<L::Quad>) -> usize {
         if self.run.is_on() {
-            let used = self.run.next(&self.ledger)?;
-            return Ok(self.release(used));
+            return 0;
         }
-        if self.ledger.lent() == 0 || !self.has_used() {
-            return Ok(None);
-        }
-        // Behind the acquire of the flags in `has_used`: the device wrote the rest before.
-        let Some(meta) = self.meta(self.ledger.tail()).map(|m| m.load(Relaxed)) else { return Ok(None) };
-        let (id, len) = ((meta >> 32) as u16, meta as u32);
-        if id != self.ledger.id(self.ledger.tail()) {
-            if self.in_order {
-                self.run = Run::begin(&self.ledger, id, len)?;
-                return self.take();
+        let (lanes, slot) = (self.lanes, self.ledger.after(self.ledger.tail(), behind));
+        let steps = self.ledger.steps_behind(behind, most);
+        // SAFETY: there are two words for each slot, and the steps begin at `slot`.
+        let desc = unsafe { self.desc.from(2 * usize::from(slot)) };
+        let mask = lanes.splat(u64::from(u32::MAX) | META_USED_MASK);
+        let pattern = lanes.splat(u64::from(self.used_in_lap_of(slot)) << 48);
+        let mut n = 0;
+        while n < steps.ids.len() {
+            // SAFETY: the rows are of whole steps.
+            let (ids, _, cookies) = unsafe { steps.at(n) };
+            // [used] pairs with the device's release of the flags: length, id and frame are there.
+            // SAFETY: a step of descriptors, as many as there are ids.
+            let metas = unsafe { lanes.load_seconds(desc.add(2 * n)) };
+            let lens = lanes.and(lanes.xor(metas, lanes.or(lanes.shl::<32>(lanes.widen(ids)), pattern)), mask);
+            // SAFETY: `n` counts buffers, of which there are `most` at most, by steps.
+            if !unsafe { to.step(n, UsedStep { cookies, lens }) } {
+                break;
             }
-            if !self.ledger.bring_forward(id) {
-                return Err(Lie::UsedId);
-            }
+            n += STEP;
         }
-        Ok(self.release(Used::Bytes(len)))
+        n
+    }
+
+    fn look(&mut self, place: &mut Place) -> Result<Option<(Cookie, Used)>, Lie> {
+        let Some(used) = self.used_at(place)? else { return Ok(None) };
+        let slot = self.ledger.after(self.ledger.tail(), place.slots);
+        place.pass(self.ledger.span(slot));
+        Ok(self.ledger.cookie(slot).map(|cookie| (cookie, used)))
+    }
+
+    fn first_place(&self) -> Place {
+        Place::first(self.run)
+    }
+
+    #[inline(always)]
+    fn renew(&mut self, n: u16, flags: u16, from: &mut impl Renews<L::Quad>) -> bool {
+        if self.ledger.free() > 0 || self.run.is_on() {
+            return false;
+        }
+        let mut left = n;
+        while left > 0 {
+            left -= match self.renew_steps(left, flags, from) {
+                0 => self.renew_one(flags, from),
+                steps => steps,
+            };
+        }
+        true
+    }
+
+    fn take(&mut self) -> Result<Option<(Cookie, Used, bool)>, Lie> {
+        let mut place = Place::first(self.run);
+        let Some(used) = self.used_at(&mut place)? else { return Ok(None) };
+        self.run = place.run;
+        Ok(self.release(used))
     }
 
     fn surrender(&mut self) -> Option<(Cookie, bool)> {
@@ -302,7 +417,7 @@ impl<L: Lanes> Ring for PackedRing<L> {
             return None;
         }
         let slot = self.ledger.after(self.ledger.tail(), offset);
-        let lap = if slot < self.ledger.tail() { self.used ^ (DESC_F_AVAIL | DESC_F_USED) } else { self.used };
+        let lap = self.used_in_lap_of(slot);
         let meta = self.meta(slot).map_or(0, |m| m.load(Acquire));
         Some((meta >> 48) as u16 & (DESC_F_AVAIL | DESC_F_USED) == lap)
     }

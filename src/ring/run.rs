@@ -14,16 +14,17 @@ pub struct Run {
 }
 
 impl Run {
-    /// The device named a buffer that is not the oldest: all before it are used as well.
+    /// The device named a buffer that is not the oldest, or, if others were looked at before, not the one that is
+    /// `behind` slots further on: all before it are used as well.
     ///
     /// In order, slot and id are the same for ever.
     #[inline]
-    pub fn begin(ledger: &Ledger, id: u16, len: u32) -> Result<Self, Lie> {
+    pub fn begin(ledger: &Ledger, behind: u16, id: u16, len: u32) -> Result<Self, Lie> {
         let slots = if id < ledger.size() { ledger.distance(id) } else { u16::MAX };
-        if slots >= ledger.lent() || ledger.span(id) == 0 {
+        if slots >= ledger.lent() || slots < behind || ledger.span(id) == 0 {
             return Err(Lie::UsedId);
         }
-        Ok(Self { slots, len, on: true })
+        Ok(Self { slots: slots - behind, len, on: true })
     }
 
     /// Slots that the rest of the batch has.
@@ -40,13 +41,13 @@ impl Run {
         self.on
     }
 
-    /// What the device did with the oldest chain, which is part of the batch.
-    pub fn next(&mut self, ledger: &Ledger) -> Result<Used, Lie> {
+    /// What the device did with the next chain of the batch, which has so many slots.
+    pub fn next(&mut self, span: u16) -> Result<Used, Lie> {
         if self.slots == 0 {
             self.on = false;
             return Ok(Used::Bytes(self.len));
         }
-        self.slots = self.slots.checked_sub(ledger.tail_span()).ok_or(Lie::Order)?;
+        self.slots = self.slots.checked_sub(span).ok_or(Lie::Order)?;
         Ok(Used::Whole)
     }
 

@@ -9,7 +9,9 @@ use std::sync::atomic::fence;
 
 use super::ledger::{Ledger, PLAIN_STEP};
 use super::run::Run;
-use super::{Ask, Cookie, Lengths, Lie, Monitor, Offers, Ring, STEP, Segment, Takes, Used, UsedStep, need_event};
+use super::{
+    Ask, Cookie, Lengths, Lie, Monitor, Offers, Place, Renews, Ring, STEP, Segment, Takes, Used, UsedStep, need_event,
+};
 use crate::mem::lanes::{Lanes, step_at};
 use crate::mem::shared::{Row, Shared};
 use crate::spec::ring::{AVAIL_F_NO_INTERRUPT, DESC_F_NEXT, QueueLayout, USED_F_NO_NOTIFY};
@@ -142,6 +144,41 @@ impl<L: Lanes> SplitRing<L> {
         n
     }
 
+    /// What the device says of the chain at a place. Out of order, the chain it means is brought there first.
+    #[inline(always)]
+    fn used_at(&mut self, place: &mut Place) -> Result<Option<Used>, Lie> {
+        let behind = self.seen.wrapping_sub(self.taken).saturating_sub(place.chains);
+        let slot = self.ledger.after(self.ledger.tail(), place.slots);
+        if !place.run.is_on() {
+            if behind == 0 {
+                return Ok(None);
+            }
+            let at = usize::from(self.taken.wrapping_add(place.chains) & self.mask);
+            let Some(element) = self.used.get(at) else { return Ok(None) };
+            let (id, len) = {
+                let word = element.load(Relaxed);
+                (word as u32, (word >> 32) as u32)
+            };
+            if place.slots < self.ledger.lent() && id == u32::from(self.ledger.id(slot)) {
+                return Ok(Some(Used::Bytes(len)));
+            }
+            let id = u16::try_from(id).map_err(|_| Lie::UsedId)?;
+            if !self.in_order {
+                self.in_place = 0;
+                return if self.ledger.bring_forward(place.slots, id) {
+                    Ok(Some(Used::Bytes(len)))
+                } else {
+                    Err(Lie::UsedId)
+                };
+            }
+            place.run = Run::begin(&self.ledger, place.slots, id, len)?;
+        }
+        if behind == 0 {
+            return Err(Lie::Order);
+        }
+        place.run.next(self.ledger.span(slot)).map(Some)
+    }
+
     /// Writes the descriptors of a chain from the last to the first.
     fn write_chain(&self, chain: &[Segment]) {
         let mut next = 0;
@@ -271,36 +308,70 @@ impl<L: Lanes> Ring for SplitRing<L> {
         n
     }
 
-    fn take(&mut self) -> Result<Option<(Cookie, Used, bool)>, Lie> {
+    #[inline(always)]
+    fn look_steps(&self, behind: u16, most: usize, to: &mut impl Takes<L::Quad>) -> usize {
         if self.run.is_on() {
-            if self.seen == self.taken {
-                return Err(Lie::Order);
-            }
-            let used = self.run.next(&self.ledger)?;
-            self.taken = self.taken.wrapping_add(1);
-            return Ok(self.ledger.release().map(|(cookie, plain)| (cookie, used, plain)));
+            return 0;
         }
-        if self.seen == self.taken {
-            return Ok(None);
-        }
-        let Some(element) = self.used.get(usize::from(self.taken & self.mask)) else { return Ok(None) };
-        let (id, len) = {
-            let word = element.load(Relaxed);
-            (word as u32, (word >> 32) as u32)
-        };
-        if self.ledger.tail_span() == 0 || id != u32::from(self.ledger.id(self.ledger.tail())) {
-            let id = u16::try_from(id).map_err(|_| Lie::UsedId)?;
-            if self.in_order {
-                self.run = Run::begin(&self.ledger, id, len)?;
-                return self.take();
+        let (lanes, at) = (self.lanes, usize::from(self.taken.wrapping_add(behind) & self.mask));
+        let seen = usize::from(self.seen.wrapping_sub(self.taken).saturating_sub(behind));
+        let room = seen.min(self.written.len() - at);
+        let steps = self.ledger.steps_behind(behind, most.min(room));
+        // SAFETY: as in `take_steps`.
+        let used = unsafe { self.used.from(at) };
+        let mut n = 0;
+        while n < steps.ids.len() {
+            // SAFETY: the rows are of whole steps.
+            let (ids, _, cookies) = unsafe { steps.at(n) };
+            // SAFETY: a step of elements, as many as there are ids.
+            let elements = unsafe { lanes.load(used.add(n)) };
+            let lens = lanes.swap_halves(lanes.xor(elements, lanes.widen(ids)));
+            // SAFETY: `n` counts buffers, of which there are `most` at most, by steps.
+            if !unsafe { to.step(n, UsedStep { cookies, lens }) } {
+                break;
             }
-            if !self.ledger.bring_forward(id) {
-                return Err(Lie::UsedId);
-            }
-            self.in_place = 0;
+            n += STEP;
         }
+        n
+    }
+
+    fn look(&mut self, place: &mut Place) -> Result<Option<(Cookie, Used)>, Lie> {
+        let Some(used) = self.used_at(place)? else { return Ok(None) };
+        let slot = self.ledger.after(self.ledger.tail(), place.slots);
+        place.pass(self.ledger.span(slot));
+        Ok(self.ledger.cookie(slot).map(|cookie| (cookie, used)))
+    }
+
+    fn first_place(&self) -> Place {
+        Place::first(self.run)
+    }
+
+    #[inline(always)]
+    fn renew(&mut self, n: u16, _flags: u16, _from: &mut impl Renews<L::Quad>) -> bool {
+        if self.ledger.free() > 0 || self.run.is_on() {
+            return false;
+        }
+        // A descriptor is found by its id, and stays as it is: there may be nothing to write at all.
+        if self.in_place != self.ledger.size() {
+            for k in 0..n {
+                let (slot, at) = (self.ledger.after(self.ledger.tail(), k), self.offered.wrapping_add(k));
+                let id = self.ledger.id(slot);
+                self.announce(at, id);
+                self.count_in_place(1, id == slot && id == at & self.mask);
+            }
+        }
+        self.ledger.renew(n);
+        self.taken = self.taken.wrapping_add(n);
+        self.offered = self.offered.wrapping_add(n);
+        true
+    }
+
+    fn take(&mut self) -> Result<Option<(Cookie, Used, bool)>, Lie> {
+        let mut place = Place::first(self.run);
+        let Some(used) = self.used_at(&mut place)? else { return Ok(None) };
+        self.run = place.run;
         self.taken = self.taken.wrapping_add(1);
-        Ok(self.ledger.release().map(|(cookie, plain)| (cookie, Used::Bytes(len), plain)))
+        Ok(self.ledger.release().map(|(cookie, plain)| (cookie, used, plain)))
     }
 
     fn surrender(&mut self) -> Option<(Cookie, bool)> {

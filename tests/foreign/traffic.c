@@ -53,6 +53,7 @@ struct options {
 	unsigned sizes[MAX_SIZES], nsizes;
 	unsigned burst;
 	bool jitter;        /* bursts of 1..burst instead of always burst */
+	bool mix;           /* receive in turn by bursts, by borrowing and by copying; send by copying, too */
 	unsigned segment;   /* cut transmitted frames into mbufs of at most so many bytes; 0: as they fit */
 	unsigned data_size; /* bytes per buffer, headroom included; 0: the library's default */
 	unsigned window;    /* receive slots that may be in use by frames in flight; 0: half the ring */
@@ -79,6 +80,7 @@ static const char usage[] =
 	"  --sizes A,B,...        frame lengths, taken in turn (64)\n"
 	"  --burst N              frames per call (32)\n"
 	"  --jitter               calls of 1..burst frames\n"
+	"  --mix                  borrow and copy frames as well as receiving and sending packets\n"
 	"  --segment N            send chains of mbufs with at most N bytes each\n"
 	"  --data-size N          bytes per packet buffer, headroom included\n"
 	"  --window N             receive slots used by frames in flight (half the ring)\n"
@@ -135,7 +137,7 @@ static void parse_sizes(struct options *o, const char *text)
 
 static void parse_options(struct options *o, int argc, char **argv)
 {
-	enum { DEVARGS = 256, QUEUES, QUEUE_SIZE, FRAMES, SIZES, BURST, JITTER, SEGMENT, DATA_SIZE, WINDOW,
+	enum { DEVARGS = 256, QUEUES, QUEUE_SIZE, FRAMES, SIZES, BURST, JITTER, MIX, SEGMENT, DATA_SIZE, WINDOW,
 	       TIMEOUT, RESTART, RESTART_HOT, RENEGOTIATE, HOLD, EVENTS, SEED, LAYOUT, EXPECT, FORBID,
 	       VERBOSE };
 	static const struct option longs[] = {
@@ -146,6 +148,7 @@ static void parse_options(struct options *o, int argc, char **argv)
 		{ "sizes", required_argument, NULL, SIZES },
 		{ "burst", required_argument, NULL, BURST },
 		{ "jitter", no_argument, NULL, JITTER },
+		{ "mix", no_argument, NULL, MIX },
 		{ "segment", required_argument, NULL, SEGMENT },
 		{ "data-size", required_argument, NULL, DATA_SIZE },
 		{ "window", required_argument, NULL, WINDOW },
@@ -175,6 +178,7 @@ static void parse_options(struct options *o, int argc, char **argv)
 		case SIZES: parse_sizes(o, optarg); break;
 		case BURST: o->burst = (unsigned)number("burst", optarg, MAX_BURST); break;
 		case JITTER: o->jitter = true; break;
+		case MIX: o->mix = true; break;
 		case SEGMENT: o->segment = (unsigned)number("segment", optarg, UINT16_MAX); break;
 		case DATA_SIZE: o->data_size = (unsigned)number("data-size", optarg, UINT16_MAX); break;
 		case WINDOW: o->window = (unsigned)number("window", optarg, 32768); break;
@@ -514,13 +518,83 @@ static void accept_frame(struct run *r, unsigned q, struct vuser_mbuf *m)
 		l->slots -= frame_slots(r, l->expected);
 }
 
+/* A packet that stands for bytes somewhere: what accept_frame wants to see. */
+static struct vuser_mbuf stand_in(const void *data, unsigned length)
+{
+	struct vuser_mbuf m;
+
+	memset(&m, 0, sizeof(m));
+	m.buf_addr = (void *)(uintptr_t)data;
+	m.data_len = (uint16_t)length;
+	m.pkt_len = length;
+	m.nb_segs = 1;
+	return m;
+}
+
+/* Looks at frames where they are, and gives some of them back: the others come again. */
+static unsigned borrow(struct run *r, unsigned q, unsigned want)
+{
+	struct vuser_frame lent[MAX_BURST];
+	struct vuser_mbuf parts[MAX_BURST];
+	unsigned n = vuser_rx_peek(r->lanes[q].rx, lent, (uint16_t)want), i, done = 0, first = 0, frames = 0;
+
+	if (n > want) {
+		wrong(r, "vuser_rx_peek lent more than there was room for");
+		return 0;
+	}
+	for (i = 0; i < n; i++) {
+		parts[i] = stand_in(lent[i].data, lent[i].len);
+		if (i > first) {
+			parts[i - 1].next = &parts[i];
+			parts[first].nb_segs++;
+			parts[first].pkt_len += lent[i].len;
+		}
+		if ((lent[i].flags & VUSER_FRAME_MORE) != 0)
+			continue;
+		accept_frame(r, q, &parts[first]);
+		frames++;
+		first = done = i + 1;
+		r->random = mix(r->random);
+		if (r->random % 8 == 0)
+			break;
+	}
+	vuser_rx_release(r->lanes[q].rx, (uint16_t)done);
+	/* One that is lent in part has more buffers than there are places: it is received. */
+	return frames;
+}
+
+static unsigned copy_out(struct run *r, unsigned q, unsigned want)
+{
+	static uint8_t data[128 << 10];
+	uint32_t offsets[MAX_BURST], lengths[MAX_BURST];
+	unsigned n = vuser_rx_burst_copy(r->lanes[q].rx, data, sizeof(data), offsets, lengths, (uint16_t)want), i;
+
+	if (n > want) {
+		wrong(r, "vuser_rx_burst_copy gave more frames than there was room for");
+		return 0;
+	}
+	for (i = 0; i < n; i++) {
+		struct vuser_mbuf m = stand_in(data + offsets[i], lengths[i]);
+
+		accept_frame(r, q, &m);
+	}
+	return n;
+}
+
 static unsigned receive(struct run *r, unsigned q)
 {
 	struct vuser_mbuf *got[MAX_BURST];
-	unsigned want = burst_size(r);
-	unsigned n = vuser_rx_burst(r->lanes[q].rx, got, (uint16_t)want);
-	unsigned i;
+	unsigned want = burst_size(r), n, i;
 
+	if (r->o.mix) {
+		r->random = mix(r->random);
+		if (r->random % 4 == 0)
+			return copy_out(r, q, want);
+		/* Burst now and then, for those that are lent in part only. */
+		if (r->random % 4 != 1)
+			return borrow(r, q, want);
+	}
+	n = vuser_rx_burst(r->lanes[q].rx, got, (uint16_t)want);
 	if (n > want) {
 		wrong(r, "vuser_rx_burst gave more frames than there was room for");
 		return 0;

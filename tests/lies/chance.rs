@@ -112,6 +112,8 @@ fn lying(mut rig: Rig, kept: &[MbufRef], chance: &mut Chance) {
 
 /// A frame that the device has received: number, bytes.
 type Frame = (u32, u32);
+/// The number of what is left of a frame that was given back in part.
+const REST: u32 = u32::MAX;
 
 /// The honest device of a receive queue.
 struct Receiver {
@@ -171,12 +173,55 @@ impl Receiver {
         self.rig.hand.publish();
     }
 
+    /// The next frame has come.
+    fn comes(&mut self, seq: u32, bytes: u32) {
+        let frame = self.expected.pop_front();
+        assert!(frame == Some((seq, bytes)) || frame == Some((REST, bytes)), "{seq}, {bytes} came, not {frame:?}");
+    }
+
+    /// Looks at what is lent, and gives some of it back.
+    fn borrow(&mut self, chance: &mut Chance) {
+        let loans = self.rig.peek([1, 2, 3, 4, 5, 7, 8, 33, 128][chance.below(9)]);
+        for (loan, expected) in loans.iter().zip(&self.expected) {
+            assert!([loan.seq(), REST].contains(&expected.0), "{} is lent, not {expected:?}", loan.seq());
+            assert!(loan.bytes() == expected.1 || (!loan.whole && loan.bytes() < expected.1));
+        }
+        assert!(loans.len() <= self.expected.len());
+        let mut left = chance.below(1 + loans.iter().map(|loan| loan.parts.len()).sum::<usize>());
+        let n = left;
+        for loan in &loans {
+            let parts = left.min(loan.parts.len());
+            let bytes: u32 = loan.parts[..parts].iter().map(|part| part.len).sum();
+            if parts == loan.parts.len() && loan.whole {
+                self.expected.pop_front();
+            } else if parts > 0 {
+                let rest = self.expected[0].1 - bytes;
+                self.expected[0] = (REST, rest);
+            }
+            left -= parts;
+        }
+        // In one piece or in two.
+        let first = if chance.one_in(2) { chance.below(n + 1) } else { n };
+        self.rig.release(first);
+        self.rig.release(n - first);
+    }
+
     fn application(&mut self, chance: &mut Chance) {
-        for m in self.rig.receive([0, 1, 2, 3, 4, 5, 7, 8, 33][chance.below(9)]) {
-            // SAFETY: the first four bytes of a frame of twenty or more.
-            let seq = unsafe { m.data().cast::<u32>().read_unaligned() };
-            assert_eq!(Some((seq, m.pkt_len())), self.expected.pop_front());
-            self.kept.push(m);
+        match chance.below(5) {
+            0 | 1 => self.borrow(chance),
+            2 => {
+                let (most, size) = (1 + chance.below(99), chance.below(20_000));
+                for frame in self.rig.copy(most, size) {
+                    self.comes(u32::from_le_bytes(frame[..4].try_into().unwrap()), frame.len() as u32);
+                }
+            }
+            _ => {
+                for m in self.rig.receive([0, 1, 2, 3, 4, 5, 7, 8, 33][chance.below(9)]) {
+                    // SAFETY: the first four bytes of a frame of twenty or more.
+                    self.comes(unsafe { m.data().cast::<u32>().read_unaligned() }, m.pkt_len());
+                    self.kept.push(m);
+                }
+            }
         }
         while self.kept.len() > 60 || (!self.kept.is_empty() && chance.one_in(2)) {
             self.rig.free(self.kept.swap_remove(chance.below(self.kept.len())));

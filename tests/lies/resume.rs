@@ -9,7 +9,11 @@ fn another_device_goes_on_behind_what_is_used_and_is_woken_first() {
     for (taken, left) in [(0, 0), (7, 0), (0, 5), (7, 5), (12, 8)] {
         both(|mut rig| {
             rig.hand.serve(taken);
-            rig.turn();
+            // A turn may give buffers back at once; here the queue owes some.
+            match rig.is_rx() {
+                true => rig.receive(64).into_iter().for_each(|m| rig.free(m)),
+                false => assert_eq!(rig.cleanup(), taken),
+            }
             rig.hand.look();
             rig.hand.serve(left);
             assert_eq!(rig.resume_base(), Some(rig.hand.base()));

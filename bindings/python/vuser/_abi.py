@@ -60,6 +60,10 @@ VUSER_HASH_UDPV6 = 0x20
 VUSER_HASH_IP_EX = 0x40
 VUSER_HASH_TCP_EX = 0x80
 VUSER_HASH_UDP_EX = 0x100
+VUSER_FRAME_MORE = 0x1
+VUSER_FRAME_NEEDS_CSUM = 0x2
+VUSER_FRAME_CSUM_GOOD = 0x4
+VUSER_FRAME_LARGE = 0x8
 
 vuser_log_fn = ctypes.CFUNCTYPE(None, c_int, c_char_p, c_void_p)
 
@@ -299,6 +303,14 @@ class vuser_capture_stats(ctypes.Structure):  # noqa: N801
     ]
 
 
+class vuser_frame(ctypes.Structure):  # noqa: N801
+    _fields_ = [
+        ("data", c_void_p),
+        ("len", c_uint32),
+        ("flags", c_uint32),
+    ]
+
+
 class vuser_loopback_stats(ctypes.Structure):  # noqa: N801
     _fields_ = [
         ("size", c_size_t),
@@ -323,6 +335,7 @@ STRUCTS: dict[str, type[ctypes.Structure]] = {
     "vuser_rss_limits": vuser_rss_limits,
     "vuser_capture_config": vuser_capture_config,
     "vuser_capture_stats": vuser_capture_stats,
+    "vuser_frame": vuser_frame,
     "vuser_loopback_stats": vuser_loopback_stats,
 }
 
@@ -410,6 +423,8 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "vuser_capture_stop": (c_int, [c_void_p]),
     "vuser_rx_burst_copy": (c_uint16, [c_void_p, c_void_p, c_size_t, c_void_p, c_void_p, c_uint16]),
     "vuser_tx_burst_copy": (c_uint16, [c_void_p, c_void_p, c_size_t, c_void_p, c_void_p, c_uint16]),
+    "vuser_rx_peek": (c_uint16, [c_void_p, c_void_p, c_uint16]),
+    "vuser_rx_release": (None, [c_void_p, c_uint16]),
     "vuser_loopback_start": (c_int, [c_char_p, c_void_p]),
     "vuser_loopback_stop": (None, [c_void_p]),
     "vuser_loopback_get_stats": (c_int, [c_void_p, c_void_p]),

@@ -149,6 +149,6 @@ pub trait Lanes: Copy + Send + std::fmt::Debug + 'static {
     /// written earlier ([avail] in `packed`).
     ///
     /// # Safety
-    /// As [`store`](Self::store), for eight words, aligned to 16 bytes.
+    /// As [`store`](Self::store), for eight words. Aligned to 16 bytes where somebody else reads them meanwhile.
     unsafe fn store_pairs(self, to: *mut u64, firsts: Self::Quad, seconds: Self::Quad);
 }

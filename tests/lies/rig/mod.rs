@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part of the rig")]
 
 mod hand;
+mod loans;
 
 use std::collections::HashSet;
 use std::mem::MaybeUninit;
@@ -61,6 +62,8 @@ pub struct Rig {
     /// What the application has: descriptors' addresses.
     held: HashSet<usize>,
     spent: Duration,
+    /// Turns so far.
+    turns: u32,
     count: u32,
     // Last: the memory goes after what uses it.
     _memory: Arc<SharedMemory>,
@@ -72,7 +75,7 @@ impl Rig {
         let (board, kick) = (Arc::new(Board::default()), Arc::new(Kick::new().unwrap()));
         let (hand, end, memory) = Self::connect(shape, receive, &pool, &board, &kick);
         let (held, spent) = (HashSet::new(), Duration::ZERO);
-        Self { hand, end, pool, board, kick, held, spent, count, _memory: memory }
+        Self { hand, end, pool, board, kick, held, spent, turns: 0, count, _memory: memory }
     }
 
     /// A queue over fresh memory, and the other end of it.
@@ -266,14 +269,22 @@ impl Rig {
         self.held.len()
     }
 
-    /// Lets the queue look at what the device wrote: a burst, whose frames are given up at once. How many came.
+    /// Lets the queue look at what the device wrote: a burst, whose frames are given up at once, or one that borrows or
+    /// copies. How many came.
     pub fn turn(&mut self) -> usize {
         if !self.is_rx() {
             return self.cleanup();
         }
-        let frames = self.receive(64);
-        frames.iter().for_each(|m| self.free(*m));
-        frames.len()
+        self.turns += 1;
+        match self.turns % 5 {
+            1 => self.borrow_turn(),
+            3 => self.copy(64, 1 << 20).len(),
+            _ => {
+                let frames = self.receive(64);
+                frames.iter().for_each(|m| self.free(*m));
+                frames.len()
+            }
+        }
     }
 
     /// Whether the device was woken since the last time.
@@ -323,6 +334,8 @@ impl Rig {
             let before = self.board.lie();
             if self.is_rx() {
                 assert!(self.receive(8).is_empty());
+                assert!(self.peek(8).is_empty() && self.copy(8, 4096).is_empty());
+                self.release(8);
             } else {
                 assert_eq!((self.send_new(3, 1), self.cleanup()), (0, 0));
             }
