@@ -98,7 +98,7 @@ fn same(name: &str, args: &[&str]) {
 
 #[test]
 fn they_explain_the_same() {
-    for name in ["loopback", "forward", "generate"] {
+    for name in ["loopback", "forward", "generate", "capture"] {
         same(name, &["--help"]);
         for language in LANGUAGES.into_iter().filter(|_| built(name)) {
             let (status, _, errors) = run(language, name, &["--no-such-option"]);
@@ -127,6 +127,17 @@ fn they_do_the_same() {
     same("forward", &["--frames", "5000", "path=loopback,mode=source"]);
     same("forward", &["--frames", "5000", "--keep-macs", "path=loopback,mode=source", "path=loopback,mode=sink"]);
     same("generate", &["--frames", "5000", "--rate", "1000000", "path=loopback,mode=sink,queues=2"]);
+}
+
+#[test]
+fn they_capture_the_same() {
+    let path = std::env::temp_dir().join(format!("vuser-twins-{}.pcapng", std::process::id()));
+    same("capture", &["--frames", "500", "--snaplen", "60", "path=loopback,mode=source", path.to_str().unwrap()]);
+    if built("capture") {
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(bytes[..4], 0x0A0D_0D0A_u32.to_ne_bytes(), "pcapng");
+        let _ = std::fs::remove_file(path);
+    }
 }
 
 /// Each serves, and each of the others is served.
