@@ -594,8 +594,8 @@ struct vuser_capture_config {
     int32_t fd;
     // Bytes that are kept of each frame; 0: all.
     uint32_t snaplen;
-    // Frames of 1518 bytes of each queue for which there is room until they are written, at least; 0: 4096. The memory is taken
-    // at once.
+    // Frames of 1518 bytes of each queue for which there is room until they are written, at least; 0: 4096, or
+    // 65536 in all if there are more than 16 queues. The memory is taken at once.
     uint32_t frames;
     // Zero.
     uint32_t reserved;
@@ -1059,8 +1059,8 @@ int vuser_dev_rss_limits(struct vuser_dev *dev,
 
 // Captures the frames of all queues that are set up, from now on, whether the device is started or not: those that are received
 // as they are handed out, those that are sent as they were given, as soon as they are taken (also one that turns out not to be
-// possible to send). Bursts copy them and never wait; a thread of the library's writes them, in the order of their times, and what
-// it cannot write in time is dropped and counted. The file is pcapng: an interface for each queue, named rx0, tx0, rx1, ..., with
+// possible to send). Bursts copy them and never wait; a thread of the library's writes them, in the order of their times as long as
+// it keeps up, and what it cannot write in time is dropped and counted. The file is pcapng: an interface for each queue, named rx0, tx0, rx1, ..., with
 // nanoseconds, directions, and statistics at its end. Without a capture, bursts do nothing for one. It goes on with another
 // back-end; packets that are sent to that once more are not captured again. *capture is to be given up by vuser_capture_stop.
 // -EBUSY: there is a capture of this device; -EINVAL: no queue is set up, or the configuration can't be; errors of opening and

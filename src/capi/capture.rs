@@ -27,8 +27,8 @@ pub struct vuser_capture_config {
     pub fd: i32,
     /// Bytes that are kept of each frame; 0: all.
     pub snaplen: u32,
-    /// Frames of 1518 bytes of each queue for which there is room until they are written, at least; 0: 4096. The memory is taken
-    /// at once.
+    /// Frames of 1518 bytes of each queue for which there is room until they are written, at least; 0: 4096, or
+    /// 65536 in all if there are more than 16 queues. The memory is taken at once.
     pub frames: u32,
     /// Zero.
     pub reserved: u32,
@@ -117,8 +117,8 @@ fn from_stats(stats: &Stats) -> vuser_capture_stats {
 
 /// Captures the frames of all queues that are set up, from now on, whether the device is started or not: those that are received
 /// as they are handed out, those that are sent as they were given, as soon as they are taken (also one that turns out not to be
-/// possible to send). Bursts copy them and never wait; a thread of the library's writes them, in the order of their times, and what
-/// it cannot write in time is dropped and counted. The file is pcapng: an interface for each queue, named rx0, tx0, rx1, ..., with
+/// possible to send). Bursts copy them and never wait; a thread of the library's writes them, in the order of their times as long as
+/// it keeps up, and what it cannot write in time is dropped and counted. The file is pcapng: an interface for each queue, named rx0, tx0, rx1, ..., with
 /// nanoseconds, directions, and statistics at its end. Without a capture, bursts do nothing for one. It goes on with another
 /// back-end; packets that are sent to that once more are not captured again. *capture is to be given up by vuser_capture_stop.
 /// -EBUSY: there is a capture of this device; -EINVAL: no queue is set up, or the configuration can't be; errors of opening and

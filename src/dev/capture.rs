@@ -9,6 +9,7 @@
 //! Bursts copy ([`crate::net::tap`]) and never wait: what the thread does not take in time is dropped and counted. Frames are
 //! put in the order of their times. A capture outlives its device, whose queues it knows weakly.
 
+use std::ops::RangeInclusive;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -30,8 +31,10 @@ use crate::sys::clock;
 use crate::sys::output::Output;
 use crate::sys::thread::spawn;
 
-/// Frames of each queue that may wait, where nobody says otherwise.
-const FRAMES: u32 = 4096;
+/// Frames of each queue that may wait, where nobody says otherwise, and fewer the more queues there are.
+const FRAMES: RangeInclusive<u32> = 256..=4096;
+/// Frames of all queues that may wait then.
+const ALL_FRAMES: usize = 1 << 16;
 /// Frames of each queue that may wait at most.
 const MOST_FRAMES: u32 = 1 << 20;
 /// How long the stop waits for what is still to be written.
@@ -61,7 +64,7 @@ pub enum Target<'a> {
 pub struct Options {
     /// Bytes that are kept of each frame; 0: all.
     pub snaplen: u32,
-    /// Frames of each queue for which there is room; 0: 4096.
+    /// Frames of each queue for which there is room; 0: 4096, or fewer for more than 16 queues.
     pub frames: u32,
     /// Bytes of the file; 0: no limit.
     pub max_bytes: u64,
@@ -91,7 +94,7 @@ pub struct Stats {
 pub struct Shared {
     sources: Vec<Source>,
     stop: AtomicBool,
-    /// When the stop gives up.
+    /// When whoever starts or stops it gives up.
     deadline: Mutex<Option<Instant>>,
     written: AtomicU64,
     file_bytes: AtomicU64,
@@ -111,7 +114,7 @@ struct Source {
 impl Shared {
     /// Whether what cannot be written now is to be waited with.
     fn goes_on(&self) -> bool {
-        !self.stop.load(Ordering::Acquire) || self.deadline.lock().is_none_or(|end| Instant::now() < end)
+        self.deadline.lock().is_none_or(|end| Instant::now() < end)
     }
 
     fn close(&self) {
@@ -140,7 +143,9 @@ impl Device {
                 "frames of this device are being captured already; stop that capture",
             ));
         }
-        let frames = if options.frames == 0 { FRAMES } else { options.frames };
+        let queues = self.queues.iter().flatten().filter(|queue| queue.source.is_some()).count();
+        let share = (ALL_FRAMES / queues.max(1)) as u32;
+        let frames = if options.frames == 0 { share.clamp(*FRAMES.start(), *FRAMES.end()) } else { options.frames };
         if frames > MOST_FRAMES {
             return Err(Error::invalid(format!("frames={frames}: {MOST_FRAMES} at most")));
         }
@@ -194,7 +199,7 @@ impl Capture {
         let shared = Arc::new(Shared {
             sources,
             stop: AtomicBool::new(false),
-            deadline: Mutex::new(None),
+            deadline: Mutex::new(Some(Instant::now() + FLUSH)),
             written: AtomicU64::new(0),
             file_bytes: AtomicU64::new(0),
             full: AtomicBool::new(false),
@@ -203,6 +208,7 @@ impl Capture {
         let mut writer = Writer { shared: shared.clone(), output, buffer: head, room, began: clock::now() };
         // What cannot be written at all is said here.
         writer.flush()?;
+        *shared.deadline.lock() = None;
         let (living, ended) = channel();
         let thread = spawn("vuser-capture", move || {
             writer.run();
@@ -262,7 +268,9 @@ impl Capture {
             // It is in the kernel, in a write that does not end.
             return Err(Error::new(Errno::ETIMEDOUT, "the file has not taken what was captured within 5 s"));
         }
-        let _ = thread.join();
+        if thread.join().is_err() {
+            return Err(Error::new(Errno::ENOTRECOVERABLE, "a bug in this library: the thread that writes has ended"));
+        }
         self.shared.error.lock().take().map_or(Ok(()), Err)
     }
 }
