@@ -18,7 +18,7 @@ if [ "${2:-}" = inside ]; then
     cp "$dir"/*.deb "$root/merged/tmp/packages/"
     cp -r "$here/debian/tests" "$root/merged/tmp/tests"
     cp "$here/live-deb.sh" "$root/merged/tmp/"
-    env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive \
+    env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive THROW_AWAY=1 \
         chroot "$root/merged" /bin/sh /tmp/live-deb.sh
     # What the life has left: all that was written and is not on this machine.
     cd "$root/upper"
