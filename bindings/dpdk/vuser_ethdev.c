@@ -206,11 +206,11 @@ supported_ptypes(struct rte_eth_dev *eth)
     .tx_queue_start = vuser_tx_start, \
     .tx_queue_stop = vuser_tx_stop, \
     .rx_queue_setup = vuser_rx_setup, \
-    .rx_queue_release = vuser_rx_release, \
+    .rx_queue_release = vuser_rx_give_up, \
     .rx_queue_intr_enable = vuser_rx_intr_enable, \
     .rx_queue_intr_disable = vuser_rx_intr_disable, \
     .tx_queue_setup = vuser_tx_setup, \
-    .tx_queue_release = vuser_tx_release, \
+    .tx_queue_release = vuser_tx_give_up, \
     .eth_dev_priv_dump = vuser_priv_dump
 
 /* Queue pointers are the library's queues. */

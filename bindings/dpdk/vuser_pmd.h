@@ -188,8 +188,8 @@ int vuser_rx_setup(struct rte_eth_dev *eth, uint16_t id, uint16_t nb_desc, unsig
                    const struct rte_eth_rxconf *conf, struct rte_mempool *pool);
 int vuser_tx_setup(struct rte_eth_dev *eth, uint16_t id, uint16_t nb_desc, unsigned int socket,
                    const struct rte_eth_txconf *conf);
-void vuser_rx_release(struct rte_eth_dev *eth, uint16_t id);
-void vuser_tx_release(struct rte_eth_dev *eth, uint16_t id);
+void vuser_rx_give_up(struct rte_eth_dev *eth, uint16_t id);
+void vuser_tx_give_up(struct rte_eth_dev *eth, uint16_t id);
 int vuser_queues_attach(struct vuser_port *port);
 void vuser_queues_forget(struct vuser_port *port);
 int vuser_rx_start(struct rte_eth_dev *eth, uint16_t id);

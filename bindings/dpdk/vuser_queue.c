@@ -166,13 +166,13 @@ vuser_tx_setup(struct rte_eth_dev *eth, uint16_t id, uint16_t nb_desc, unsigned 
 
 /* The library has no such call: a queue without a pool gets no buffers, and goes with its device. */
 void
-vuser_rx_release(struct rte_eth_dev *eth, uint16_t id)
+vuser_rx_give_up(struct rte_eth_dev *eth, uint16_t id)
 {
     vuser_port(eth)->rxq[id].pool = NULL;
 }
 
 void
-vuser_tx_release(struct rte_eth_dev *eth, uint16_t id)
+vuser_tx_give_up(struct rte_eth_dev *eth, uint16_t id)
 {
     vuser_port(eth)->txq[id].set_up = false;
 }
