@@ -151,3 +151,42 @@ def test_more_bytes_than_the_pool_has() -> None:
             taken += device.tx[0].burst(frames[taken:])
         until(lambda: device.tx[0].cleanup() or device.tx[0].stats().packets == 1000)
         until(lambda: device.tx[0].cleanup() or device.pool.available > 150)
+
+
+def test_frames_are_lent_and_given_back(device: vuser.Device) -> None:
+    rx, big = device.rx[0], bytes(range(256)) * 20
+    assert rx.peek() == []
+    rx.release()
+    device.tx[0].burst([frame(1), frame(2), big, frame(3)])
+    until(lambda: len(rx.peek()) == 4)
+    first = rx.peek()
+    assert [bytes(view) for view in first] == [frame(1), frame(2), big, frame(3)]
+    assert all(view.readonly for view in first)
+    rx.release(1)
+    with pytest.raises(ValueError):
+        first[0][0]
+    assert bytes(first[1]) == frame(2)
+    again = rx.peek()
+    with pytest.raises(ValueError):
+        first[1][0]
+    assert [bytes(view) for view in again] == [frame(2), big, frame(3)]
+    with pytest.raises(ValueError):
+        rx.release(4)
+    with pytest.raises(ValueError):
+        rx.peek(-1)
+    rx.release(2)
+    (packet,) = rx.burst()
+    assert bytes(packet) == frame(3)
+    with pytest.raises(ValueError):
+        again[2][0]
+    assert rx.stats().packets == 4
+    for number in range(1000):
+        device.tx[0].burst([frame(number)])
+        until(rx.peek)
+        assert bytes(rx.peek(1)[0]) == frame(number)
+        rx.release()
+    device.close()
+    with pytest.raises(vuser.ClosedError):
+        rx.peek()
+    with pytest.raises(vuser.ClosedError):
+        rx.release()

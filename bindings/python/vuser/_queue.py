@@ -202,6 +202,63 @@ class RxQueue(Queue):
 
     _rx = True
 
+    def __init__(self, core: Core, pair: int) -> None:
+        super().__init__(core, pair)
+        # Frames that are lent, and in how many buffers each lies.
+        self._lent: list[memoryview] = []
+        self._parts: list[int] = []
+        self._told: Any = None
+
+    def peek(self, n: int = 32) -> list[memoryview]:
+        """Lends the frames that are to be received next, in up to n buffers, in order, as views that can be read: nothing is
+        copied (but a frame that lies in several buffers), and no packet is made. They are told again until they are given
+        back by ``release`` or received by a burst, which ends their views. A back-end that misbehaves can change them: copy
+        what is checked and then used. Never waits."""
+        if not 0 <= n <= MOST:
+            raise ValueError(f"{n} buffers can't be lent, only 0 to {MOST}")
+        pool = self.pool
+        with self._lock:
+            if not self._handle:
+                raise self._closed()
+            self._take_back()
+            if self._told is None or len(self._told) < n:
+                self._told = (_abi.vuser_frame * n)()
+            told = self._told
+            buffers = quick.vuser_rx_peek(self._handle, ctypes.addressof(told), n)
+            parts: list[memoryview] = []
+            for frame in told[:buffers]:
+                begin = frame.data - pool._base
+                parts.append(pool._memory[begin : begin + frame.len].toreadonly())
+                if not frame.flags & _abi.VUSER_FRAME_MORE:
+                    self._lent.append(parts[0] if len(parts) == 1 else memoryview(b"".join(parts)))
+                    self._parts.append(len(parts))
+                    parts = []
+            if parts:  # One of more than n buffers.
+                self._lent.append(memoryview(b"".join(parts)))
+                self._parts.append(len(parts))
+            return self._lent[:]
+
+    def release(self, n: int | None = None) -> None:
+        """Gives the first n frames that are lent, or all, back to the device. Their views end."""
+        with self._lock:
+            if not self._handle:
+                raise self._closed()
+            n = len(self._lent) if n is None else n
+            if not 0 <= n <= len(self._lent):
+                raise ValueError(f"{n} frames can't be given back, {len(self._lent)} are lent")
+            for view in self._lent[:n]:
+                view.release()
+            buffers = sum(self._parts[:n])
+            del self._lent[:n], self._parts[:n]
+            quick.vuser_rx_release(self._handle, buffers)
+
+    def _take_back(self) -> None:
+        """What was lent is not to be looked at any more."""
+        for view in self._lent:
+            view.release()
+        self._lent.clear()
+        self._parts.clear()
+
     def burst(self, n: int = 32) -> list[Packet]:
         """Receives up to n frames. Never waits."""
         pool = self._pool
@@ -215,6 +272,8 @@ class RxQueue(Queue):
                 raise self._closed()
             if not 0 <= n <= self._room:
                 self._grow(n)
+            if self._lent:
+                self._take_back()
             found = self._array[: _rx_burst(handle, self._at, n)]
         return [Packet(pool, m) for m in found]
 
@@ -235,6 +294,8 @@ class RxQueue(Queue):
         with self._lock:
             if not self._handle:
                 raise self._closed()
+            if self._lent:
+                self._take_back()
             return int(_rx_copy(self._handle, at, size, where_at, long_at, n))
 
 
