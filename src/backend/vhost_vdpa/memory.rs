@@ -76,7 +76,10 @@ fn change(calls: &Calls, batch: bool, goes: Vec<Entry>, comes: Vec<Entry>) -> Re
         mark(Change::BatchEnd).and(result)
     });
     done.map_err(|e| match e.errno() {
-        Errno::ENOMEM => e.context("the memory can't be pinned: raise the limit on locked memory (ulimit -l)"),
+        // The kernel says EFAULT to whatever goes wrong with such a message.
+        Errno::ENOMEM | Errno::EFAULT => {
+            e.context("the memory can't be pinned or mapped: raise the limit on locked memory (ulimit -l)")
+        }
         Errno::EEXIST => e.context("the kernel has such memory in its table already"),
         _ => e,
     })
