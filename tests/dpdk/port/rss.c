@@ -37,6 +37,37 @@ static bool rss(struct args *args)
     return true;
 }
 
+/* Has frames come by the queues `from`, `from` + 1, ... of `queues` by turns of the table's entries; what the port then says. */
+static bool reta(struct args *args)
+{
+    uint16_t port = port_of(args), queues = (uint16_t)number(args, "queues", 1), from = (uint16_t)number(args, "from", 0);
+    struct rte_eth_rss_reta_entry64 entries[RTE_ETH_RSS_RETA_SIZE_512 / RTE_ETH_RETA_GROUP_SIZE];
+    struct rte_eth_dev_info info;
+    unsigned wrong = 0;
+    int rc;
+
+    if (rte_eth_dev_info_get(port, &info) != 0 || info.reta_size == 0 || info.reta_size > RTE_ETH_RSS_RETA_SIZE_512)
+        return fail("the port has no table");
+    memset(entries, 0, sizeof(entries));
+    for (uint16_t i = 0; i < info.reta_size; i++) {
+        entries[i / RTE_ETH_RETA_GROUP_SIZE].mask = UINT64_MAX;
+        entries[i / RTE_ETH_RETA_GROUP_SIZE].reta[i % RTE_ETH_RETA_GROUP_SIZE] = from + i % queues;
+    }
+    rc = rte_eth_dev_rss_reta_update(port, entries, info.reta_size);
+    if (rc != 0)
+        return fail("rte_eth_dev_rss_reta_update: %d", rc);
+    for (unsigned k = 0; k < RTE_DIM(entries); k++)
+        memset(entries[k].reta, 0xff, sizeof(entries[k].reta));
+    rc = rte_eth_dev_rss_reta_query(port, entries, info.reta_size);
+    if (rc != 0)
+        return fail("rte_eth_dev_rss_reta_query: %d", rc);
+    for (uint16_t i = 0; i < info.reta_size; i++)
+        wrong += entries[i / RTE_ETH_RETA_GROUP_SIZE].reta[i % RTE_ETH_RETA_GROUP_SIZE] != from + i % queues;
+    field("size", "%u", info.reta_size);
+    field("wrong", "%u", wrong);
+    return true;
+}
+
 /* DPDK's hash of a UDP or TCP frame over IPv4, with ports or without. */
 static uint32_t expected(const struct rte_mbuf *m, const uint8_t *key, bool ports)
 {
@@ -79,4 +110,4 @@ static bool hashes(struct args *args)
     return true;
 }
 
-const struct command rss_commands[] = {{"rss", rss}, {"hashes", hashes}, {NULL, NULL}};
+const struct command rss_commands[] = {{"rss", rss}, {"reta", reta}, {"hashes", hashes}, {NULL, NULL}};
