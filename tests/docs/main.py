@@ -5,12 +5,12 @@
     tests/docs/main.py [PAGE...]      all pages, or these; after make all pmd
 
 A page's commands are run in its order by one shell, in the root of the repository; /tmp and the home directory are
-folders of the page's own, and whatever was started is ended with it. See blocks.py for what can be said of a block.
+folders of the page's own, and whatever was started is ended with it. Nothing is added to them: what has to be waited for
+is waited for on the page. A page that installs the Python package uses what it has installed, the others the one of this
+checkout. See blocks.py for what can be said of a block.
 """
 
 import os
-import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -29,10 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PAGES = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/*.md", "bindings/*/README.md", "benches/README.md"]
 LIMIT = 300  # seconds for a page
 
-# Before the commands of a page. A program that is left running in the background may need a moment to listen.
-PROLOGUE = r"""set -eu -o pipefail
-listens() { for _ in $(seq 200); do [ -S "$1" ] && return; sleep 0.05; done; echo "$1: nobody listens" >&2; return 1; }
-"""
+PROLOGUE = "set -eu -o pipefail\n"  # before the commands of a page
 
 
 class Failure(Exception):
@@ -45,18 +42,13 @@ def sandbox_text(text, folder):
 
 
 def shell_lines(block, folder):
-    """The commands of a block, which say where they come from when they fail; after one that is left running, a wait
-    until it listens at the sockets that it names."""
-    lines, command = [f"trap 'echo \"{block.place}: failed: $BASH_COMMAND\" >&2' ERR"], ""
-    for line in sandbox_text(block.text, folder).splitlines():
-        lines.append(line)
-        command += line.rstrip("\\") + " "
-        if line.endswith("\\"):
-            continue
-        if line.endswith("&") and not line.endswith("&&"):
-            lines += [f"listens {path}" for path in re.findall(r"[\w./-]+\.sock\b", command)]
-        command = ""
-    return "\n".join(lines)
+    """The commands of a block, which say where they come from when they fail."""
+    return f"trap 'echo \"{block.place}: failed: $BASH_COMMAND\" >&2' ERR\n{sandbox_text(block.text, folder)}"
+
+
+def installs(page, text):
+    """Whether the commands of a page install the Python package."""
+    return any(b.language == "sh" and not b.why_not and "pip install ." in b.text for b in blocks(page, text))
 
 
 def page_script(page, text, folder, counts, reasons):
@@ -84,7 +76,7 @@ def page_script(page, text, folder, counts, reasons):
         elif block.language == "python":
             program = folder / f"block{number}.py"
             program.write_text(sandbox_text(block.text, folder), encoding="utf-8")
-            script.append(f"trap 'echo \"{block.place}: failed\" >&2' ERR\n\"$PYTHON\" {program}")
+            script.append(f"trap 'echo \"{block.place}: failed\" >&2' ERR\nPYTHONWARNINGS=error python3 {program}")
             counts["Python blocks run"] += 1
         elif block.language == "yaml":
             fragments.parse_yaml(block)
@@ -92,27 +84,27 @@ def page_script(page, text, folder, counts, reasons):
     return "\n".join(script)
 
 
-def environment(folder):
-    """What the commands see."""
-    venv = ROOT / "build" / "venv" / "bin" / "python"
-    python = str(venv) if venv.is_file() else (shutil.which("python3") or sys.executable)
-    env = dict(os.environ, HOME=str(folder / "home"), TMPDIR=str(folder / "tmp"), PYTHON=python)
+def environment(folder, installed):
+    """What the commands see. What is installed by them must be found without help."""
+    env = dict(os.environ, HOME=str(folder / "home"), TMPDIR=str(folder / "tmp"))
     # The tools of a user keep what they need in the home directory.
     for name, default in (("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")):
         env.setdefault(name, str(Path.home() / default))
-    env.update(VUSER_LIBRARY=str(ROOT / "build/libvuser.so.0"), PYTHONPATH=str(ROOT / "bindings/python"))
-    env.update(PYTHONDONTWRITEBYTECODE="1", PYTHONWARNINGS="error", PIP_DISABLE_PIP_VERSION_CHECK="1")
-    env["PATH"] = f"{Path(python).parent}:{env['PATH']}:/usr/sbin:/sbin"
-    for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
+    for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "VUSER_LIBRARY", "PYTHONPATH", "LD_LIBRARY_PATH", "PKG_CONFIG_PATH"):
         env.pop(name, None)
+    env.update(PYTHONDONTWRITEBYTECODE="1", PIP_DISABLE_PIP_VERSION_CHECK="1")
+    if not installed:
+        env.update(VUSER_LIBRARY=str(ROOT / "build/libvuser.so.0"), PYTHONPATH=str(ROOT / "bindings/python"), PYTHONWARNINGS="error")
+        env["PATH"] = f"{ROOT}/build/venv/bin:{env['PATH']}"
+    env["PATH"] += ":/usr/sbin:/sbin"
     return env
 
 
-def run_script(page, script, folder):
+def run_script(page, script, folder, installed):
     """Runs it; what it started is ended."""
     log = folder / "log"
     with open(log, "wb") as output:
-        shell = subprocess.Popen(["bash", "-c", script], cwd=ROOT, env=environment(folder), stdin=subprocess.DEVNULL,
+        shell = subprocess.Popen(["bash", "-c", script], cwd=ROOT, env=environment(folder, installed), stdin=subprocess.DEVNULL,
                                  stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             status = shell.wait(timeout=LIMIT)
@@ -142,7 +134,7 @@ def check_page(page, totals):
             (folder / part).mkdir()
         script = page_script(page, text, folder, counts, reasons)
         if counts["commands run"] + counts["Python blocks run"]:
-            run_script(page, script, folder)
+            run_script(page, script, folder, installs(page, text))
     what = ", ".join(f"{n} {what}" for what, n in counts.items()) or "nothing to run"
     print(f"ok   {page}: {what} ({time.monotonic() - begin:.1f} s)", flush=True)
     for reason in reasons:
