@@ -79,31 +79,31 @@ $(PEERS): $(B)/tests/%: tests/peers/%.c tests/peers/flow.c tests/peers/child.c t
 # A DPDK program that drives ports of any driver; what the tests of the driver tell.
 $(B)/tests/port: $(wildcard tests/dpdk/port/*.c) tests/dpdk/port/port.h
 	@mkdir -p $(@D)
-	$(CC) -std=gnu99 -Wall -Wextra $(CFLAGS) -DALLOW_EXPERIMENTAL_API $$(pkg-config --cflags libdpdk) $(filter %.c,$^) \
-	  -o $@ $$(pkg-config --libs libdpdk) -lrte_net_vhost
+	$(CC) -std=gnu99 -Wall -Wextra $(CFLAGS) -DALLOW_EXPERIMENTAL_API $$($(PKG_CONFIG) --cflags libdpdk) $(filter %.c,$^) \
+	  -o $@ $$($(PKG_CONFIG) --libs libdpdk) -lrte_net_vhost
 
 # The same with DPDK and the driver in it.
 DPDK_STATIC := eal kvargs telemetry ethdev net mbuf mempool ring meter bus_vdev mempool_ring net_vhost vhost hash \
   cryptodev dmadev rcu timer
 $(B)/tests/port-static: $(wildcard tests/dpdk/port/*.c) tests/dpdk/port/port.h $(B)/librte_net_vuser.a
 	@mkdir -p $(@D)
-	$(CC) -std=gnu99 -Wall -Wextra $(CFLAGS) -DALLOW_EXPERIMENTAL_API $$(pkg-config --cflags libdpdk) \
-	  $$(pkg-config --libs-only-L libdpdk) $(filter %.c,$^) -o $@ -Wl,--whole-archive \
+	$(CC) -std=gnu99 -Wall -Wextra $(CFLAGS) -DALLOW_EXPERIMENTAL_API $$($(PKG_CONFIG) --cflags libdpdk) \
+	  $$($(PKG_CONFIG) --libs-only-L libdpdk) $(filter %.c,$^) -o $@ -Wl,--whole-archive \
 	  $(DPDK_STATIC:%=-l:librte_%.a) $(B)/librte_net_vuser.a -Wl,--no-whole-archive $(B)/libvuser.a \
 	  -lpthread -ldl -lm -lnuma -lbsd -latomic
 
 # A device on DPDK's vhost library, with its notes on what is in flight.
 $(B)/tests/inflight: tests/inflight/vhost.c
 	@mkdir -p $(@D)
-	$(CC) -std=gnu99 -Wall -Wextra $(CFLAGS) -DALLOW_EXPERIMENTAL_API $$(pkg-config --cflags libdpdk) $< -o $@ \
-	  $$(pkg-config --libs libdpdk)
+	$(CC) -std=gnu99 -Wall -Wextra $(CFLAGS) -DALLOW_EXPERIMENTAL_API $$($(PKG_CONFIG) --cflags libdpdk) $< -o $@ \
+	  $$($(PKG_CONFIG) --libs libdpdk)
 
 # Programs of DPDK's own, unmodified, if scripts/dpdk-sdk.sh has found their source.
 DPDK_TESTS := $(B)/tests/port $(B)/tests/port-static $(B)/tests/inflight $(B)/tests/dpdk-l2fwd $(B)/tests/dpdk-skeleton $(B)/bench/versus_dpdk
 $(filter $(B)/tests/dpdk-%,$(DPDK_TESTS)): $(B)/tests/dpdk-%: $(SDK)/release
 	@mkdir -p $(@D)
-	@[ ! -d $(SDK)/examples/$* ] || { set -x; $(CC) $(CFLAGS) $$(pkg-config --cflags libdpdk) $(SDK)/examples/$*/*.c \
-	  -o $@ $$(pkg-config --libs libdpdk); }
+	@[ ! -d $(SDK)/examples/$* ] || { set -x; $(CC) $(CFLAGS) $$($(PKG_CONFIG) --cflags libdpdk) $(SDK)/examples/$*/*.c \
+	  -o $@ $$($(PKG_CONFIG) --libs libdpdk); }
 
 # The .pc file is made here and now, so that it can't hold another PREFIX than the files it describes.
 install: lib man
@@ -118,6 +118,7 @@ install: lib man
 	$(INSTALL) -d $(DESTDIR)$(MANDIR)/man3 $(DESTDIR)$(MANDIR)/man7
 	$(INSTALL) -m 644 $(B)/man/man3/* $(DESTDIR)$(MANDIR)/man3/
 	$(INSTALL) -m 644 $(B)/man/man7/* $(DESTDIR)$(MANDIR)/man7/
+	@[ -n '$(DESTDIR)' ] || [ "$$(id -u)" != 0 ] || PATH=$$PATH:/usr/sbin:/sbin ldconfig || :
 
 pmd: $(B)/librte_net_vuser.so $(B)/librte_net_vuser.a
 
@@ -165,6 +166,11 @@ lint:
 prepare:
 	@scripts/prepare.sh
 
+# What is missing is installed before anything else is begun, with -j too.
+ifneq (,$(filter test,$(MAKECMDGOALS)))
+.NOTPARALLEL:
+endif
+
 test: prepare all pmd $(FOREIGN) $(PEERS) $(DPDK_TESTS) lint test-docs
 	VUSER_REQUIRE_ALL=1 $(CARGO) test --locked --features header
 	VUSER_REQUIRE_ALL=1 $(MAKE) test-python
@@ -198,7 +204,7 @@ docs: $(B)/venv-docs/ready lib
 	$(if $(LINKS),$(B)/venv-docs/bin/python scripts/docs.py $(B) --links)
 
 $(B)/venv-docs/ready: docs/requirements.txt
-	python3 -m venv $(@D)
+	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
