@@ -4,8 +4,11 @@ set -eu
 say() { echo "test-deb: $*"; }
 
 [ "$(stat -f -c %T /)" = overlayfs ] && [ "${THROW_AWAY:-}" = 1 ] || { echo 'live-deb: this is no throw-away root' >&2; exit 1; }
-# Nothing but the packages' own files is looked at.
-before=$(ls /usr/lib/*/libvuser* /usr/local/lib/libvuser* 2>/dev/null || :)
+# Nothing but the packages' own files is looked at: what make install has put on the machine is not in this root.
+rm -rf /usr/local/lib/libvuser* /usr/local/lib/librte_net_vuser* /usr/local/lib/pkgconfig/vuser.pc \
+    /usr/local/include/vuser.h /usr/local/include/virtio_user_compat.h
+ldconfig
+before=$(ls /usr/lib/*/libvuser* 2>/dev/null || :)
 [ -z "$before" ] || { echo "live-deb: there already is $before" >&2; exit 1; }
 
 packages=$(ls /tmp/packages/*.deb | grep -v dbgsym)
