@@ -349,6 +349,78 @@ def test_objects_go_in_any_order() -> None:
     ) == "end\n"  # fmt: skip
 
 
+def test_a_cycle_may_use_at_its_end_what_ends_with_it() -> None:
+    assert run(
+        """
+        import gc, threading, vuser
+        kept = []
+        class Node:
+            def __del__(self):
+                for packet in self.packets: len(packet), packet.data[0], bytes(packet.data)
+                self.pool.packet(bytes(64))
+                if self.device: self.device.rx[0].burst(), self.device.info
+                if self.keep: kept.append(self.pool.alloc(1)[0])
+        for keep in (False, True):
+            for _ in range(3):
+                node = Node(); node.me, node.keep, node.device = node, keep, None
+                node.pool = vuser.Pool(64, huge=False)
+                node.packets = node.pool.packets([bytes(64)] * 4)
+                del node
+                gc.collect()
+                node = Node(); node.me, node.keep = node, keep
+                node.device = vuser.Device(path="loopback"); node.device.start()
+                node.pool, node.packets = node.device.pool, node.device.pool.packets([bytes(64)] * 4)
+                del node
+                gc.collect()
+        for packet in kept: packet.append(b"there"); assert bytes(packet) == b"there"
+        del packet
+        kept.clear()
+        gc.collect()
+        from vuser import _process
+        print("end", len(_process._owned), len(_process._late))
+        """
+    ) == "end 0 0\n"  # fmt: skip
+
+
+def test_a_device_ends_on_no_thread_of_the_librarys(tmp_path: Path) -> None:
+    """The log is told on the device's own thread, and the collector may come there."""
+    assert run(
+        f"""
+        import gc, logging, threading, time, vuser
+        ended = threading.Event()
+        class Handler(logging.Handler):
+            def emit(self, record):
+                global node
+                if threading.get_native_id() != main and node is not None:
+                    node = None
+                    gc.collect()
+                    ended.set()
+        main, node = threading.get_native_id(), None
+        logging.getLogger("vuser").addHandler(Handler()); logging.getLogger("vuser").setLevel(1)
+        gc.disable()
+        server = vuser.Loopback({str(tmp_path / "s")!r})
+        device = vuser.Device(path=server.path, reconnect=1, reconnect_ms=20)
+        device.start()
+        class Node: pass
+        node = Node(); node.me, node.device = node, device
+        del device
+        vuser.set_log(5)
+        server.close()
+        print(ended.wait(20))
+        vuser.set_log(None)
+        from vuser import _process
+        assert _process._late
+        with vuser.Device(path="loopback"): assert not _process._late
+        """
+    ) == "True\n"  # fmt: skip
+
+
+def test_a_back_end_goes_with_the_interpreter(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    run(f"import vuser; server = vuser.Loopback({str(path)!r}); device = vuser.Device(path=server.path); device.start()")
+    assert not path.exists()
+
+
 def test_a_signal_handler_that_closes() -> None:
     assert run(
         """

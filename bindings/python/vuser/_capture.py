@@ -6,9 +6,9 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-import weakref
+from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import _abi, _process
 from ._errors import ClosedError, check
@@ -40,9 +40,7 @@ class Capture:
             check(lib.vuser_capture_start(device, ctypes.byref(config), ctypes.byref(handle)))
         self._handle = handle.value or 0
         self._lock = threading.Lock()
-        finalizer: Any = weakref.finalize(self, lib.vuser_capture_stop, self._handle)
-        finalizer.atexit = False
-        self._finalizer = finalizer
+        self._owner = _process.own(partial(lib.vuser_capture_stop, self._handle))
         _process.remember(self)
 
     def stats(self) -> CaptureStats:
@@ -60,12 +58,12 @@ class Capture:
         time. Once more does nothing."""
         with self._lock:
             handle, self._handle = self._handle, 0
-            if handle and self._finalizer.detach():
+            if handle and _process.disown(self._owner):
                 check(lib.vuser_capture_stop(handle))
 
     def _forked(self) -> None:
         """In a child of this process: the capture is the parent's."""
-        self._finalizer.detach()
+        _process.disown(self._owner)
         self._lock = threading.Lock()
         self._handle = 0
 

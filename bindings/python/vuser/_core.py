@@ -6,7 +6,8 @@ from __future__ import annotations
 import errno
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from . import _process
 from ._errors import ClosedError, Error
@@ -38,10 +39,7 @@ class Core:
         self.open = True
         self.pools: list[Pool] = []
         self.queues: weakref.WeakSet[Queue] = weakref.WeakSet()
-        finalizer: Any = weakref.finalize(self, _end, handle, self.pools)
-        # Then other threads may use it still; see _exit.
-        finalizer.atexit = False
-        self._finalizer = finalizer
+        self._owner = _process.own(partial(_end, handle, self.pools))
         _process.remember(self)
 
     def __enter__(self) -> int:
@@ -71,13 +69,13 @@ class Core:
         except Error:
             self.open = True
             raise
-        self._finalizer()
+        _process.finish(self._owner)
 
     def _exit(self) -> None:
         self.close(_EXIT_S)
 
     def _forked(self) -> None:
-        self._finalizer.detach()
+        _process.disown(self._owner)
         self._ended = threading.Condition()
         self.open = False
         for queue in list(self.queues):

@@ -6,9 +6,8 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-import weakref
+from functools import partial
 from types import TracebackType
-from typing import Any
 
 from . import _abi, _process
 from ._errors import ClosedError, check
@@ -37,9 +36,7 @@ class Loopback:
         check(lib.vuser_loopback_start(os.fsencode(text), ctypes.byref(handle)))
         self._handle = handle.value or 0
         self._lock = threading.Lock()
-        finalizer: Any = weakref.finalize(self, lib.vuser_loopback_stop, self._handle)
-        finalizer.atexit = False
-        self._finalizer = finalizer
+        self._owner = _process.own(partial(lib.vuser_loopback_stop, self._handle))
         _process.remember(self)
 
     def stats(self) -> LoopbackStats:
@@ -56,11 +53,11 @@ class Loopback:
         """Ends it; its socket goes too. Once more does nothing."""
         with self._lock:
             self._handle = 0
-            self._finalizer()
+            _process.finish(self._owner)
 
     def _forked(self) -> None:
         """In a child of this process: the thread is the parent's."""
-        self._finalizer.detach()
+        _process.disown(self._owner)
         self._lock = threading.Lock()
         self._handle = 0
 

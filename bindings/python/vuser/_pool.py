@@ -10,8 +10,8 @@ from __future__ import annotations
 import ctypes
 import errno
 import threading
-import weakref
 from collections.abc import Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Union
 
@@ -280,8 +280,8 @@ class Pool:
             {"_type_": ctypes.c_ubyte, "_length_": (count - 1) * self._stride + self.data_size},
         )
         memory = area.from_address(self._base)
-        end: Any = weakref.finalize(memory, _free_pool, self._mine, self._dropped)
-        end.atexit = False
+        # Whatever looks at the memory refers to this.
+        memory.owner = _process.own(partial(_free_pool, self._mine, self._dropped))
         self._memory = memoryview(memory).cast("B")
         self._d64 = memoryview((ctypes.c_uint64 * (count * _SIZE // 8)).from_address(first)).cast("B").cast("Q")
         self._d32 = self._d64.cast("B").cast("I")
