@@ -2,7 +2,7 @@
 """asyncio on a device: ``async for packet in device.packets()`` and ``await device.send(...)``.
 
 Whoever waits for a queue takes what is there, asks the device to call, looks once more, and only then sleeps: a frame
-that comes between the look and the sleep would otherwise wake nobody. ``queue.call(True)`` does the two in the middle.
+that comes between the look and the sleep would otherwise wake nobody. ``queue.arm()`` does the two in the middle.
 """
 
 from __future__ import annotations
