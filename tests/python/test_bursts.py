@@ -190,3 +190,28 @@ def test_frames_are_lent_and_given_back(device: vuser.Device) -> None:
         rx.peek()
     with pytest.raises(vuser.ClosedError):
         rx.release()
+
+
+def test_what_is_lent_is_whole_frames_and_ends_with_the_device() -> None:
+    with vuser.Device(path="loopback") as device:
+        rx, frames = device.rx[0], [frame(1), frame(2, 5120), frame(3, 5120), frame(4)]
+        assert device.tx[0].burst(frames) == 4
+        until(lambda: len(rx.peek()) == 4)
+        for n in (1, 2, 3):
+            assert [bytes(view) for view in rx.peek(n)] == frames[:1]
+        rx.release()
+        for n in (1, 2, 3, 5):
+            assert [bytes(view) for view in rx.peek(n)] == frames[1:2]
+        rx.release(1)
+        assert [bytes(view) for view in rx.peek()] == frames[2:]
+        rx.release(1)
+        (view,) = rx.peek()
+        device.stop()
+        with pytest.raises(ValueError):
+            view[0]
+        device.start()
+        assert device.tx[0].burst(frames[:1]) == 1
+        until(rx.peek)
+        (view,) = rx.peek()
+    with pytest.raises(ValueError):
+        view[0]

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import gc
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 import vuser
 from conftest import ROOT, frame, receive, until
+from vuser import _queue
 
 
 def run(code: str) -> str:
@@ -422,6 +424,137 @@ def test_a_back_end_goes_with_the_interpreter(tmp_path: Path) -> None:
 
 
 def test_a_signal_handler_that_closes() -> None:
+    assert run(
+        """
+        import errno, signal, threading, time, vuser
+        from vuser import _queue
+        begin = time.monotonic()
+        seen = []
+        def close(*_):
+            try: device.close(); seen.append("closing")
+            except vuser.Error as error: seen.append(error.errno == errno.EDEADLK)
+        signal.signal(signal.SIGALRM, close)
+        # In the middle of a control call: it ends with that call.
+        device = vuser.Device(path="loopback"); device.start()
+        with device._core:
+            with device._core: signal.raise_signal(signal.SIGALRM)
+            assert device.closed and device.rx[0]._handle
+        assert not device.rx[0]._handle
+        try: device.info
+        except vuser.ClosedError: print(seen)
+        # In the middle of a burst: it can't.
+        real = _queue._tx_burst
+        def interrupted(*arguments):
+            signal.raise_signal(signal.SIGALRM)
+            return real(*arguments)
+        device = vuser.Device(path="loopback"); device.start()
+        _queue._tx_burst = interrupted
+        print(device.tx[0].burst([bytes(64)]), seen)
+        def send(*_):
+            try: device.tx[0].burst([bytes(64)])
+            except vuser.Error as error: seen.append(error.errno == errno.EDEADLK)
+        signal.signal(signal.SIGALRM, send)
+        print(device.tx[0].burst([bytes(64)]), seen)
+        _queue._tx_burst = real
+        print(device.tx[0].burst([bytes(64)]))
+        # While it waits for other threads to end: it stays open.
+        def stop(*_): raise KeyboardInterrupt
+        signal.signal(signal.SIGALRM, stop)
+        go, held = threading.Event(), threading.Event()
+        def hold():
+            with device._core: held.set(); go.wait(20)
+        thread = threading.Thread(target=hold); thread.start(); held.wait(20)
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        try: device.close()
+        except KeyboardInterrupt: print("open" if device.info.status else "")
+        go.set(); thread.join(20)
+        device.close()
+        print(device.closed, time.monotonic() - begin < 30)
+        """
+    ) == "['closing']\n1 ['closing', True]\n1 ['closing', True, True]\n1\nopen\nTrue True\n"  # fmt: skip
+
+
+def test_a_burst_that_a_signal_handler_ends(device: vuser.Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    rx, tx, pool = device.rx[0], device.tx[0], device.pool
+    made: list[vuser.Packet] = []
+
+    def make(pool: vuser.Pool, m: int) -> vuser.Packet:
+        made.append(vuser.Packet(pool, m))
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        return made[-1]
+
+    assert tx.burst([frame(i) for i in range(8)]) == 8
+    until(lambda: rx.count() == 8)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(_queue, "Packet", make)
+        rx.burst()
+    assert len(pool._dropped) == 5
+    made.clear()
+    gc.collect()
+    # Another thread is in the queue: nothing is sent yet.
+    packet, go = pool.packet(frame(9)), threading.Event()
+
+    def hold() -> None:
+        with tx._lock:
+            held.set()
+            go.wait(20)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    held, thread, before = threading.Event(), threading.Thread(target=hold), signal.signal(signal.SIGALRM, stop)
+    thread.start()
+    try:
+        assert held.wait(20)
+        for what in ([packet], [frame(9)]):
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            with pytest.raises(KeyboardInterrupt):
+                tx.burst(what)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        go.set()
+        thread.join(20)
+    assert bytes(packet) == frame(9)
+    assert tx.burst([packet]) == 1
+    assert bytes(receive(rx, 1)[0]) == frame(9)
+    device.stop()
+    assert pool.available == pool.count
+
+
+def test_children_of_a_parent_that_logs() -> None:
+    assert run(
+        """
+        import logging, os, threading, time, vuser
+        class Handler(logging.Handler):
+            def createLock(self): self.lock = None
+            def emit(self, record): time.sleep(0.0005)
+        logger = logging.getLogger("vuser"); logger.setLevel(1); logger.addHandler(Handler()); logger.propagate = False
+        vuser.set_log(5)
+        done = False
+        def work():
+            while not done:
+                with vuser.Device(path="loopback"): pass
+        threads = [threading.Thread(target=work) for _ in range(2)]
+        for thread in threads: thread.start()
+        ended = 0
+        for _ in range(20):
+            child = os.fork()
+            if not child:
+                vuser.set_log(None)
+                os._exit(0)
+            deadline = time.monotonic() + 20
+            while not (waited := os.waitpid(child, os.WNOHANG))[0] and time.monotonic() < deadline: time.sleep(0.002)
+            if not waited[0]: os.kill(child, 9); os.waitpid(child, 0); break
+            ended += 1
+        done = True
+        for thread in threads: thread.join(20)
+        print(ended)
+        """
+    ) == "20\n"  # fmt: skip
+
+
+def test_a_signal_handler_in_the_middle_of_anything() -> None:
     assert run(
         """
         import signal, vuser

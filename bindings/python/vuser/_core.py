@@ -35,7 +35,9 @@ class Core:
     def __init__(self, handle: int) -> None:
         self._handle = handle
         self._ended = threading.Condition()
-        self._running = 0
+        # The thread of each call, and which of them closes the device at the end of its own.
+        self._running: list[int] = []
+        self._closer = 0
         self.open = True
         self.pools: list[Pool] = []
         self.queues: weakref.WeakSet[Queue] = weakref.WeakSet()
@@ -44,29 +46,47 @@ class Core:
 
     def __enter__(self) -> int:
         with self._ended:
-            if not self.open:
-                raise ClosedError("the device was closed, or belongs to the process that this one was forked from")
-            self._running += 1
-        return self._handle
+            self._running.append(threading.get_ident())
+            if self.open:
+                return self._handle
+        self.__exit__()
+        raise ClosedError("the device was closed, or belongs to the process that this one was forked from")
 
     def __exit__(self, *_: object) -> None:
+        me = threading.get_ident()
         with self._ended:
-            self._running -= 1
+            self._running.remove(me)
             self._ended.notify_all()
+            mine = self._closer == me and me not in self._running
+            if mine:
+                self._closer = 0
+        if mine:
+            self._close(_CLOSE_S)
 
     def close(self, seconds: float = _CLOSE_S) -> None:
-        """Lets no more calls begin, waits for those under way, and ends the device."""
+        """Lets no more calls begin, waits for those under way, and ends the device. From a signal handler that came in the
+        middle of such a call the device ends when that call has."""
+        me = threading.get_ident()
         with self._ended:
             if not self.open:
                 return
             self.open = False
-            if not self._ended.wait_for(lambda: not self._running, seconds):
-                self.open = True
-                raise Error(errno.EBUSY, "the device can't be closed: a call of another thread does not end")
+            if me in self._running:
+                self._closer = me
+                return
+        self._close(seconds)
+
+    def _close(self, seconds: float) -> None:
         try:
-            for queue in list(self.queues):
+            with self._ended:
+                if not self._ended.wait_for(lambda: not self._running, seconds):
+                    raise Error(errno.EBUSY, "the device can't be closed: a call of another thread does not end")
+            queues = list(self.queues)
+            for queue in queues:
+                queue._may_close()
+            for queue in queues:
                 queue._close()
-        except Error:
+        except BaseException:
             self.open = True
             raise
         _process.finish(self._owner)

@@ -79,7 +79,9 @@ class Device:
             raise ValueError(f"a queue can't have {size} descriptors")
         pool = pool or self.pool
         with self._core as handle:
-            self._core.pools.append(pool)
+            queue._may_close()
+            if pool not in self._core.pools:
+                self._core.pools.append(pool)
             check(function(handle, queue.pair, size, pool._use()))
             queue._open(handle, pool)
 
@@ -100,10 +102,14 @@ class Device:
     def stop(self) -> None:
         """Stops the device; it can be started again."""
         self._control(lib.vuser_dev_stop)
+        for queue in self.rx:
+            queue._forget()
 
     def reset(self) -> None:
         """Stops the device and forgets the choice of features."""
         self._control(lib.vuser_dev_reset)
+        for queue in self.rx:
+            queue._forget()
 
     def close(self) -> None:
         """Stops the device and closes the connection. Its queues can't be used any more, packets can. Once more does

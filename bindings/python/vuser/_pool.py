@@ -304,9 +304,11 @@ class Pool:
             batch = self._dropped[:]
             n = len(batch)
             array = (ctypes.c_void_p * n)(*batch)
-            del self._dropped[:n]
             for at in range(0, n, MOST):
-                quick.vuser_mbuf_free_bulk(ctypes.addressof(array) + at * _POINTER, min(MOST, n - at))
+                place, some, free = ctypes.addressof(array) + at * _POINTER, min(MOST, n - at), quick.vuser_mbuf_free_bulk
+                # No signal handler comes between these two.
+                del self._dropped[:some]
+                free(place, some)
         finally:
             self._lock.release()
 

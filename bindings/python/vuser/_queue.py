@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import select
@@ -81,7 +82,9 @@ class Queue:
         self._core = core
         self._handle = 0
         self._pool: Pool | None = None
-        self._lock = threading.Lock()
+        self._lock: Any = threading.RLock()
+        # Whether a burst is under way: a signal handler comes through the lock that its own thread holds.
+        self._busy = False
         self._room = 0
         self._array: Any = None
         self._at = 0
@@ -94,17 +97,34 @@ class Queue:
         with self._lock:
             self._pool, self._handle = pool, find(device, self.pair) or 0
 
+    def _may_close(self) -> None:
+        """Error: a signal handler is what closes the device, above a call that can't end before it."""
+        if self._lock._is_owned():
+            raise self._interrupted()
+
     def _close(self) -> None:
         """After this no thread is in it, and none comes."""
-        # A signal handler may be what closes the device, above a burst that can't end before it.
         if not self._lock.acquire(timeout=_CLOSE_S):
             raise Error(errno.EBUSY, "the device can't be closed: a queue of it is in use")
         self._handle = 0
+        self._forget()
         self._lock.release()
 
+    def _forget(self) -> None:
+        """Ends what it has lent."""
+
     def _forked(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._busy = False
         self._handle = 0
+
+    @staticmethod
+    def _interrupted() -> Error:
+        return Error(
+            errno.EDEADLK,
+            "a signal handler came in the middle of a call of this queue on the same thread, and can't use or close it: set "
+            "a flag in the handler, and look at it between bursts",
+        )
 
     def _closed(self) -> ClosedError:
         kind = "receive" if self._rx else "transmit"
@@ -210,37 +230,51 @@ class RxQueue(Queue):
         self._told: Any = None
 
     def peek(self, n: int = 32) -> list[memoryview]:
-        """Lends the frames that are to be received next, in up to n buffers, in order, as views that can be read: nothing is
-        copied (but a frame that lies in several buffers), and no packet is made. They are told again until they are given
+        """Lends the frames that are to be received next, in up to n buffers (or as many as the first needs), in order, as
+        views that can be read: nothing is copied (but a frame that lies in several buffers), and no packet is made. They are told again until they are given
         back by ``release`` or received by a burst, which ends their views. A back-end that misbehaves can change them: copy
         what is checked and then used. Never waits."""
         if not 0 <= n <= MOST:
             raise ValueError(f"{n} buffers can't be lent, only 0 to {MOST}")
         pool = self.pool
         with self._lock:
-            if not self._handle:
-                raise self._closed()
-            self._take_back()
-            if self._told is None or len(self._told) < n:
-                self._told = (_abi.vuser_frame * n)()
-            told = self._told
-            buffers = quick.vuser_rx_peek(self._handle, ctypes.addressof(told), n)
-            parts: list[memoryview] = []
-            for frame in told[:buffers]:
-                begin = frame.data - pool._base
-                parts.append(pool._memory[begin : begin + frame.len].toreadonly())
-                if not frame.flags & _abi.VUSER_FRAME_MORE:
-                    self._lent.append(parts[0] if len(parts) == 1 else memoryview(b"".join(parts)))
-                    self._parts.append(len(parts))
-                    parts = []
-            if parts:  # One of more than n buffers.
-                self._lent.append(memoryview(b"".join(parts)))
+            if self._busy:
+                raise self._interrupted()
+            self._busy = True
+            try:
+                self._take_back()
+                while not self._lend(pool, n):
+                    if n == MOST:
+                        raise Error(errno.EMSGSIZE, f"the next frame lies in more than {MOST} buffers")
+                    n = min(2 * n, MOST)
+                return self._lent[:]
+            finally:
+                self._busy = False
+
+    def _lend(self, pool: Pool, n: int) -> bool:
+        """Whether n buffers were enough for a frame, if there is one."""
+        if not self._handle:
+            raise self._closed()
+        if self._told is None or len(self._told) < n:
+            self._told = (_abi.vuser_frame * n)()
+        told = self._told
+        buffers = quick.vuser_rx_peek(self._handle, ctypes.addressof(told), n)
+        parts: list[memoryview] = []
+        for frame in told[:buffers]:
+            begin = frame.data - pool._base
+            parts.append(pool._memory[begin : begin + frame.len].toreadonly())
+            if not frame.flags & _abi.VUSER_FRAME_MORE:
+                self._lent.append(parts[0] if len(parts) == 1 else memoryview(b"".join(parts)))
                 self._parts.append(len(parts))
-            return self._lent[:]
+                parts = []
+        # What is left over is the beginning of a frame, which is told when there is room for its end.
+        return bool(self._lent) or buffers < n or not n
 
     def release(self, n: int | None = None) -> None:
         """Gives the first n frames that are lent, or all, back to the device. Their views end."""
         with self._lock:
+            if self._busy:
+                raise self._interrupted()
             if not self._handle:
                 raise self._closed()
             n = len(self._lent) if n is None else n
@@ -251,6 +285,20 @@ class RxQueue(Queue):
             buffers = sum(self._parts[:n])
             del self._lent[:n], self._parts[:n]
             quick.vuser_rx_release(self._handle, buffers)
+
+    def stop(self) -> None:
+        """Stops the queue of a running device. What is lent ends."""
+        super().stop()
+        self._forget()
+
+    def _forget(self) -> None:
+        with self._lock:
+            for view in self._lent:
+                # Something else may look through it, an array for example: the memory is there as long.
+                with contextlib.suppress(BufferError):
+                    view.release()
+            self._lent.clear()
+            self._parts.clear()
 
     def _take_back(self) -> None:
         """What was lent is not to be looked at any more."""
@@ -267,15 +315,26 @@ class RxQueue(Queue):
         if pool._dropped or pool._looked_at:
             pool._flush()
         with self._lock:
-            handle = self._handle
-            if not handle:
-                raise self._closed()
-            if not 0 <= n <= self._room:
-                self._grow(n)
-            if self._lent:
-                self._take_back()
-            found = self._array[: _rx_burst(handle, self._at, n)]
-        return [Packet(pool, m) for m in found]
+            if self._busy:
+                raise self._interrupted()
+            self._busy = True
+            try:
+                handle = self._handle
+                if not handle:
+                    raise self._closed()
+                if not 0 <= n <= self._room:
+                    self._grow(n)
+                if self._lent:
+                    self._take_back()
+                found = iter(self._array[: _rx_burst(handle, self._at, n)])
+            finally:
+                self._busy = False
+        try:
+            return [Packet(pool, m) for m in found]
+        except BaseException:
+            # Of a signal handler: those that are no packets yet.
+            pool._dropped.extend(found)
+            raise
 
     def burst_into(self, buffer: Any, offsets: Any, lengths: Any, n: int | None = None) -> int:
         """Receives up to n frames by copying them into a buffer (a numpy array, a bytearray), one behind the other, and
@@ -292,6 +351,8 @@ class RxQueue(Queue):
         _numbers("offsets", offsets, n)
         _numbers("lengths", lengths, n)
         with self._lock:
+            if self._busy:
+                raise self._interrupted()
             if not self._handle:
                 raise self._closed()
             if self._lent:
@@ -329,26 +390,36 @@ class TxQueue(Queue):
             if len(set(map(id, packets))) != n:
                 raise ValueError("a packet is in the burst twice")
             raise ClosedError("a packet was freed or sent before")
+        given: list[int] = []
         try:
-            with self._lock:
-                sent = self._send(found)
-        except ClosedError:
-            # Nothing was sent. After any other exception, one of a signal's handler, they may have been.
-            _put_back(packets, found)
+            sent = self._send(found, given)
+        except BaseException:
+            # Nothing was sent, or it is not known what, if a signal handler came after the burst.
+            if not given:
+                _put_back(packets, found)
             raise
         if sent < n:
             _put_back(packets[sent:], found[sent:])
         return sent
 
-    def _send(self, found: list[int]) -> int:
-        """What the library takes of these packets; with the lock held."""
-        handle, n = self._handle, len(found)
-        if not handle:
-            raise self._closed()
-        if n > self._room:
-            self._grow(n)
-        self._array[:n] = found
-        return int(_tx_burst(handle, self._at, n))
+    def _send(self, found: list[int], given: list[int]) -> int:
+        """What the library takes of these packets; ``given`` tells whether it was asked, if there is an exception."""
+        n = len(found)
+        with self._lock:
+            if self._busy:
+                raise self._interrupted()
+            self._busy = True
+            try:
+                handle = self._handle
+                if not handle:
+                    raise self._closed()
+                if n > self._room:
+                    self._grow(n)
+                self._array[:n] = found
+                given += (n,)
+                return int(_tx_burst(handle, self._at, n))
+            finally:
+                self._busy = False
 
     def _mixed(self, packets: Sequence[Frame]) -> int:
         """Frames that are no packets yet, or some of them."""
@@ -369,11 +440,12 @@ class TxQueue(Queue):
             # What was sent long ago may lie in the ring still.
             self.cleanup()
             found = self._few(pool, packets[:n])
+        given: list[int] = []
         try:
-            with self._lock:
-                sent = self._send(found)
-        except ClosedError:
-            pool._dropped.extend(found)
+            sent = self._send(found, given)
+        except BaseException:
+            if not given:
+                pool._dropped.extend(found)
             raise
         if sent < len(found):
             pool._dropped.extend(found[sent:])
@@ -422,9 +494,15 @@ class TxQueue(Queue):
         if not all(found):
             raise ClosedError("a packet was freed or sent before")
         with self._lock:
-            if not self._handle:
-                raise self._closed()
-            if len(found) > self._room:
-                self._grow(len(found))
-            self._array[: len(found)] = found
-            return int(lib.vuser_tx_prepare(self._handle, self._at, len(found)))
+            if self._busy:
+                raise self._interrupted()
+            self._busy = True
+            try:
+                if not self._handle:
+                    raise self._closed()
+                if len(found) > self._room:
+                    self._grow(len(found))
+                self._array[: len(found)] = found
+                return int(lib.vuser_tx_prepare(self._handle, self._at, len(found)))
+            finally:
+                self._busy = False
