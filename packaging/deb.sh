@@ -57,6 +57,7 @@ archive "vuser_$version.orig-dpdk-sdk.tar.xz" dpdk-sdk
 
 mv "$dir/vendor" "$dir/dpdk-sdk" "$dir/vuser-$version/"
 cp -r packaging/debian "$dir/vuser-$version/debian"
+packaging/copyright.py packaging/debian/copyright "$dir/vuser-$version/vendor" > "$dir/vuser-$version/debian/copyright"
 cd "$dir/vuser-$version"
 
 # The compiler may be rustup's. All other build dependencies must be there.
