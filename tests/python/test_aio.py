@@ -95,6 +95,14 @@ def test_send_waits_for_room_and_takes_turns(tmp_path: Path) -> None:
             time.sleep(0.001)
 
 
+def test_event_loops_go(tmp_path: Path) -> None:
+    loopback, path = peer(tmp_path)
+    with loopback, vuser.Device(path) as device:
+        for _ in range(5):
+            asyncio.run(device.send(FRAME))
+    assert len(aio._turns) <= 1
+
+
 def test_send_has_a_deadline(tmp_path: Path) -> None:
     loopback, path = peer(tmp_path)
 

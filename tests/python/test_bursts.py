@@ -89,6 +89,8 @@ def test_arrays_that_can_not_be(device: vuser.Device) -> None:
         rx.burst_into(bytearray(100), numbers, numbers, -1)
     with pytest.raises(TypeError):
         tx.burst_from(b"", array("Q", [1]), numbers)
+    with pytest.raises(TypeError):
+        tx.burst_from(b"", array("f", [1]), numbers)
     # Frames that do not lie in the buffer are dropped, and counted.
     assert tx.burst_from(bytes(100), array("I", [0xFFFFFFFF, 50]), array("I", [64, 51])) == 2
     assert tx.stats().bad_packet == 2

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import threading
 import time
 from collections.abc import Iterator
@@ -143,3 +145,22 @@ def test_a_full_ring_is_told(tmp_path: Path) -> None:
         while sock.send(who_has(1)):
             assert time.monotonic() < deadline
         assert sock.select([sock], 0.01) == [] or sock.recv() is not None
+
+
+def test_a_descriptor_above_1023(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    need("1200 open files", hard == resource.RLIM_INFINITY or hard >= 1200)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1200), hard))
+    taken = [os.open("/dev/null", os.O_RDONLY)]
+    try:
+        while taken[-1] < 1024:
+            taken.append(os.dup(taken[0]))
+        with vuser.Loopback(str(tmp_path / "echo")), VuserSocket(f"path={tmp_path / 'echo'}") as sock:
+            assert sock.fileno() > 1023
+            assert VuserSocket.select([sock], 0.01) == []
+            sendp(who_has(1), socket=sock)
+            assert sock.sniff(count=1, timeout=LIMIT)
+    finally:
+        for fd in taken:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -45,7 +45,9 @@ def _prototypes(library: ctypes.CDLL, name: str) -> None:
         try:
             entry = getattr(library, function)
         except AttributeError:
-            raise ImportError(f"{name} is vuser{version}, which has no {function}: install a newer one") from None
+            raise ImportError(
+                f"{name} is vuser{version}, which has no {function}: install a newer one, or, in a checkout, run make"
+            ) from None
         entry.restype, entry.argtypes = result, arguments
         version = version or f" {entry().decode()}"
 

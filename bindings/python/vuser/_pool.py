@@ -28,6 +28,8 @@ _SIZE = ctypes.sizeof(_abi.vuser_mbuf)
 _POINTER = ctypes.sizeof(ctypes.c_void_p)
 # Dropped packets that are given back in one call.
 _MANY = 64
+# Longest wait for another thread that gives packets back.
+_FLUSH_S = 0.1
 
 
 def _places(name: str, bits: int) -> int:
@@ -294,9 +296,9 @@ class Pool:
             raise ClosedError("the pool was closed, or belongs to the process that this one was forked from")
         return self._handle
 
-    def _flush(self) -> None:
-        """Gives dropped packets back."""
-        if not self._lock.acquire(False):
+    def _flush(self, wait: float = 0.0) -> None:
+        """Gives dropped packets back, unless another thread is doing it, for which it waits at most so many seconds."""
+        if not self._lock.acquire(timeout=wait):
             return
         try:
             if self._looked_at:
@@ -341,6 +343,10 @@ class Pool:
         if self._dropped or self._looked_at:
             self._flush()
         array = (ctypes.c_void_p * n)()
+        if not quick.vuser_mbuf_alloc_bulk(handle, array, n):
+            return array[:]  # type: ignore[return-value]
+        # Another thread may be giving some back.
+        self._flush(_FLUSH_S)
         if quick.vuser_mbuf_alloc_bulk(handle, array, n):
             raise MemoryError(f"the pool of {self.count} packet buffers has fewer than {n} left")
         return array[:]  # type: ignore[return-value]

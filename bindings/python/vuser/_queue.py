@@ -27,6 +27,8 @@ _LOOK_MS = 100
 # Longest wait for a burst of another thread to end before a device is closed.
 _CLOSE_S = 10.0
 _Nothing = ctypes.c_char * 0
+# Formats of a buffer's numbers, which have the right size too.
+_INTEGERS = ("I", "i", "L", "l")
 
 _rx_burst, _tx_burst = quick.vuser_rx_burst, quick.vuser_tx_burst
 _rx_copy, _tx_copy = lib.vuser_rx_burst_copy, lib.vuser_tx_burst_copy
@@ -62,7 +64,9 @@ def _put_back(packets: Sequence[Any], found: Sequence[int]) -> None:
 
 def _numbers(name: str, buffer: Any, n: int) -> None:
     """Whether a buffer has place for n numbers of 32 bits."""
-    if getattr(buffer, "itemsize", 4) != 4:
+    # What has no items, a bytearray for example, is taken as it is.
+    view = memoryview(buffer) if hasattr(buffer, "itemsize") else None
+    if view is not None and (view.itemsize != 4 or view.format.lstrip("@=<") not in _INTEGERS):
         raise TypeError(f"{name} must be an array of 32-bit numbers, numpy's uint32 or array('I')")
     if n < 0:
         raise ValueError("less than no frame can't be asked for")

@@ -119,7 +119,13 @@ _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakKeyDictionary[TxQueue, 
 
 def _turn(queue: TxQueue) -> asyncio.Lock:
     """Whose turn it is to send; a lock belongs to an event loop."""
-    queues = _turns.setdefault(asyncio.get_running_loop(), WeakKeyDictionary())
+    running = asyncio.get_running_loop()
+    if running not in _turns:
+        # A lock refers to its loop: none goes of itself.
+        for loop in list(_turns):
+            if loop.is_closed():
+                _turns.pop(loop, None)
+    queues = _turns.setdefault(running, WeakKeyDictionary())
     if queue not in queues:
         queues[queue] = asyncio.Lock()
     return queues[queue]

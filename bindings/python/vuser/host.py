@@ -117,7 +117,8 @@ class Host:
 
         def answer(packet: net.Ipv4) -> Answer | None:
             echo = net.Echo.parse(packet.payload) if packet.protocol == net.PROTOCOL_ICMP else None
-            if not echo or (echo.kind, echo.ident, echo.sequence) != (net.Echo.REPLY, self._ident, request.sequence):
+            wanted = (address, net.Echo.REPLY, self._ident, request.sequence)
+            if not echo or (packet.src, echo.kind, echo.ident, echo.sequence) != wanted:
                 return None
             return Answer(packet.src, echo.sequence, len(echo.payload), packet.ttl, time.perf_counter() - begin)
 

@@ -121,8 +121,12 @@ class VuserSocket(SuperSocket):
         if not ready:
             ready = [s for s in ours if s._armed()]
         wait = 0.0 if ready else conf.recv_poll_rate if remain is None else min(remain, conf.recv_poll_rate)
-        called = select.select([*others, *([] if ready else ours)], [], [], max(wait, 0.0))[0]
-        return ready + called
+        # poll() takes descriptors above 1023 too.
+        poll, asked = select.poll(), [*others, *([] if ready else ours)]
+        for s in asked:
+            poll.register(s, select.POLLIN)
+        called = {fd for fd, _ in poll.poll(max(wait, 0.0) * 1000)}
+        return ready + [s for s in asked if s.fileno() in called]
 
     def close(self) -> None:
         """Ends the device if it was made here."""

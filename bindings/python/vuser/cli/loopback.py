@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from .._loopback import Loopback
-from .output import Output, command, count, seconds
+from .output import Output, command, count, interval, seconds
 
 
 def add(commands: Any) -> None:
@@ -19,7 +19,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--mode", choices=("echo", "sink", "source"), default="echo",
                         help="return frames, swallow them, or make them (default echo)")
     parser.add_argument("--queues", type=count, default=1, help="queue pairs to offer (default 1)")
-    parser.add_argument("--interval", type=seconds, default=1.0, help="seconds between two lines (default 1)")
+    parser.add_argument("--interval", type=interval, default=1.0, help="seconds between two lines (default 1)")
     parser.add_argument("--seconds", type=seconds, help="end after this time; else when stopped")
 
 

@@ -94,6 +94,14 @@ def seconds(text: str) -> float:
     return value
 
 
+def interval(text: str) -> float:
+    """A time of an argument that can't be nothing."""
+    value = seconds(text)
+    if not value:
+        raise argparse.ArgumentTypeError("it must be above zero")
+    return value
+
+
 def count(text: str) -> int:
     """A number of things of an argument."""
     value = int(text)

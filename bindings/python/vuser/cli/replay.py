@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import time
 from typing import Any
 
@@ -12,7 +13,7 @@ from ..pcap import packets
 from ..replay import Progress, replay
 from . import screen
 from .drops import dropped, named
-from .output import Output, command, count, device_of, seconds
+from .output import Output, command, count, device_of, interval
 
 
 def add(commands: Any) -> None:
@@ -23,12 +24,16 @@ def add(commands: Any) -> None:
     pace.add_argument("--speed", type=float, default=1.0, help="times the pace of the capture (default 1)")
     pace.add_argument("--rate", type=float, help="so many frames a second")
     parser.add_argument("--loops", type=count, default=1, help="times to play it; 0: until stopped (default 1)")
-    parser.add_argument("--interval", type=seconds, default=1.0, help="seconds between two lines (default 1)")
+    parser.add_argument("--interval", type=interval, default=1.0, help="seconds between two lines (default 1)")
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
-    # On a terminal a file is counted first, so that the bar has an end; one that is sent for ever has none.
-    bar = None if out.json else screen.progress(lambda: sum(1 for _ in packets(args.file)) * args.loops or None)
+    # On a terminal a file is counted first, so that the bar has an end; one that is sent for ever, or a pipe, which can be
+    # read only once, has none.
+    def total() -> int | None:
+        return sum(1 for _ in packets(args.file)) * args.loops or None if os.path.isfile(args.file) else None
+
+    bar = None if out.json else screen.progress(total)
     last = time.monotonic()
     before = 0
 

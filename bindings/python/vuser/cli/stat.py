@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import screen
 from .drops import DROPS, named
-from .output import Output, command, device_of, seconds
+from .output import Output, command, device_of, interval, seconds
 from .pump import Pump
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def add(commands: Any) -> None:
     parser = command(commands, "stat", run, "Open a back-end, take what it sends, and show rates, drops, ring fill, kicks and "
                      "interrupts of each queue. Queues of other programs can't be seen from outside: ask those.")
     parser.add_argument("--echo", action="store_true", help="return the frames to the back-end")
-    parser.add_argument("--interval", type=seconds, default=1.0, help="seconds between two looks (default 1)")
+    parser.add_argument("--interval", type=interval, default=1.0, help="seconds between two looks (default 1)")
     parser.add_argument("--seconds", type=seconds, help="end after this time; else when stopped")
 
 
