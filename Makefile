@@ -212,7 +212,6 @@ $(B)/venv-docs/ready: docs/requirements.txt
 test-docs: all pmd docs venv
 	$(B)/venv-docs/bin/python tests/docs/main.py
 # A virtual environment with what the tests of the Python package, and its wheels, are made with.
-PYTHON ?= python3
 VENV := $(B)/venv
 
 venv: $(VENV)/.python

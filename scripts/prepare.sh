@@ -15,7 +15,7 @@ need 'command -v c++' g++
 need 'command -v clang' clang
 need 'command -v pkg-config' pkg-config
 need 'command -v objdump' binutils
-# The site, and the test of its pages
+# The Python package, the site, and the test of its pages
 need 'command -v python3' python3
 need 'python3 -c "import venv, ensurepip"' python3-venv
 need 'command -v dpdk-testpmd' dpdk-dev
@@ -23,9 +23,7 @@ need 'pkg-config --exists libdpdk' libdpdk-dev
 need 'command -v tshark' tshark
 need 'command -v capinfos' wireshark-common
 need 'command -v valgrind' valgrind
-need 'python3 -c "import ensurepip, venv"' python3-venv
 # Packages, their manual, and the promise about the interface
-need 'command -v python3' python3
 need 'command -v abidiff' abigail-tools
 need 'command -v man' 'man-db groff'
 need 'command -v dh' debhelper
@@ -47,9 +45,7 @@ if [ "$(uname -m)" = x86_64 ]; then
     need 'command -v busybox' busybox-static
     need 'command -v cpio' cpio
     need 'command -v depmod' kmod
-    need 'command -v xz' xz-utils
     need 'command -v zstd' zstd
-    need 'command -v python3' python3
     need 'command -v vdpa' iproute2
     command -v qemu-system-x86_64 >/dev/null 2>&1 || qemu=' qemu-system-x86'
 fi
