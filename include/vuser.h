@@ -527,7 +527,8 @@ struct vuser_queue_stats {
     uint64_t no_buffer;
     // Receive, dropped: shorter than an Ethernet header.
     uint64_t runt;
-    // Receive, dropped: the virtio header asks for what was not agreed, or points outside the frame.
+    // Receive, dropped: the virtio header asks for what was not agreed, or points outside the frame; or, in
+    // vuser_rx_burst_copy, the frame is longer than any can be.
     uint64_t bad_header;
     // Transmit: times the ring was full.
     uint64_t ring_full;
@@ -1069,7 +1070,7 @@ int vuser_capture_start(struct vuser_dev *dev,
                         const struct vuser_capture_config *config,
                         struct vuser_capture **capture);
 
-// What has come of a capture so far; stats->size must be set.
+// What has come of a capture so far; stats->size must be set. -ECHILD: in a child that was forked.
 int vuser_capture_get_stats(const struct vuser_capture *capture, struct vuser_capture_stats *stats);
 
 // Stops a capture, before or after vuser_dev_uninit, and gives it up whatever is returned: 0 when all that was captured is in the
@@ -1081,7 +1082,8 @@ int vuser_capture_stop(struct vuser_capture *capture);
 // Receives up to n frames by copying them into the caller's memory, one behind the other from data on, at most size
 // bytes (what is above 4 GiB is not used), and returns how many. offsets[i] says where the i-th frame begins and
 // lengths[i] how many bytes it has; both have n places. A frame that does not fit any more stays the next to be
-// received; 65550 bytes are enough for any. Never waits. 0 also when the device is stopped or the queue is broken: see
+// received; 65550 bytes are enough for any, and a longer one is dropped and counted when there are so many. VLAN tags
+// stay in frames. Never waits. 0 also when the device is stopped or the queue is broken: see
 // vuser_queue_status. It may take turns with vuser_rx_burst.
 uint16_t vuser_rx_burst_copy(struct vuser_queue *queue,
                              void *data,

@@ -141,7 +141,7 @@ pub unsafe extern "C" fn vuser_capture_start(
     }
 }
 
-/// What has come of a capture so far; stats->size must be set.
+/// What has come of a capture so far; stats->size must be set. -ECHILD: in a child that was forked.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_capture_get_stats(
     capture: *const vuser_capture,
@@ -149,7 +149,10 @@ pub unsafe extern "C" fn vuser_capture_get_stats(
 ) -> c_int {
     control("vuser_capture_get_stats", || {
         // SAFETY: by the conventions.
-        unsafe { fill(stats, "stats", from_stats(&get(capture, "capture")?.capture.stats())) }.map(|()| 0)
+        let capture = unsafe { &get(capture, "capture")?.capture };
+        capture.is_ours()?;
+        // SAFETY: as above.
+        unsafe { fill(stats, "stats", from_stats(&capture.stats())) }.map(|()| 0)
     })
 }
 

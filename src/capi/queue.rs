@@ -383,7 +383,8 @@ pub struct vuser_queue_stats {
     pub no_buffer: u64,
     /// Receive, dropped: shorter than an Ethernet header.
     pub runt: u64,
-    /// Receive, dropped: the virtio header asks for what was not agreed, or points outside the frame.
+    /// Receive, dropped: the virtio header asks for what was not agreed, or points outside the frame; or, in
+    /// vuser_rx_burst_copy, the frame is longer than any can be.
     pub bad_header: u64,
     /// Transmit: times the ring was full.
     pub ring_full: u64,

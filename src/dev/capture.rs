@@ -206,19 +206,24 @@ impl Capture {
             error: Mutex::new(None),
         });
         let mut writer = Writer { shared: shared.clone(), output, buffer: head, room, began: clock::now() };
-        // What cannot be written at all is said here.
-        writer.flush()?;
-        *shared.deadline.lock() = None;
-        let (living, ended) = channel();
+        // By that thread, in which a reader that has gone is an error and no signal.
+        let ((tell, began), (living, ended)) = (channel(), channel());
         let thread = spawn("vuser-capture", move || {
-            writer.run();
+            let first = writer.flush();
+            let goes_on = first.is_ok();
+            if tell.send(first).is_ok() && goes_on {
+                writer.run();
+            }
             drop(living);
         })?;
+        // What cannot be written at all is said here.
+        began.recv_timeout(FLUSH + GRACE).map_err(|_| slow())??;
+        *shared.deadline.lock() = None;
         let ports = ports.iter().map(Arc::downgrade).collect();
         Ok(Self { shared, ports, thread: Some(thread), ended: Mutex::new(ended), process: std::process::id() })
     }
 
-    /// What has come of it so far. From any thread.
+    /// What has come of it so far. From any thread of the process that [made](Self::is_ours) it.
     pub fn stats(&self) -> Stats {
         let shared = &self.shared;
         let mut stats = Stats {
@@ -242,6 +247,14 @@ impl Capture {
         stats
     }
 
+    /// Whether this is the process that made it: in a child that was forked a lock of it may be held for ever.
+    pub fn is_ours(&self) -> Result<()> {
+        if self.process == std::process::id() {
+            return Ok(());
+        }
+        Err(Error::new(Errno::ECHILD, "the capture belongs to the process that this one was forked from"))
+    }
+
     /// Takes the taps off, and waits until all that was captured is in the file. What ended it before, if something did.
     pub fn stop(mut self) -> Result<()> {
         self.end()
@@ -249,9 +262,9 @@ impl Capture {
 
     fn end(&mut self) -> Result<()> {
         let Some(thread) = self.thread.take() else { return Ok(()) };
-        if self.process != std::process::id() {
+        if let Err(e) = self.is_ours() {
             std::mem::forget(thread);
-            return Err(Error::new(Errno::ECHILD, "the capture belongs to the process that this one was forked from"));
+            return Err(e);
         }
         for port in self.ports.drain(..).filter_map(|port| port.upgrade()) {
             // A queue that can't be paused copies nothing any more, and loses its tap when it changes.
@@ -266,13 +279,17 @@ impl Capture {
         thread.thread().unpark();
         if self.ended.lock().recv_timeout(FLUSH + GRACE) == Err(RecvTimeoutError::Timeout) {
             // It is in the kernel, in a write that does not end.
-            return Err(Error::new(Errno::ETIMEDOUT, "the file has not taken what was captured within 5 s"));
+            return Err(slow());
         }
         if thread.join().is_err() {
             return Err(Error::new(Errno::ENOTRECOVERABLE, "a bug in this library: the thread that writes has ended"));
         }
         self.shared.error.lock().take().map_or(Ok(()), Err)
     }
+}
+
+fn slow() -> Error {
+    Error::new(Errno::ETIMEDOUT, "the file has not taken what was captured within 5 s")
 }
 
 impl Drop for Capture {

@@ -75,6 +75,10 @@ impl Paused<'_> {
     /// Puts another engine in; the one that was there.
     pub(super) fn replace(&mut self, engine: Engine) -> Engine {
         self.port.state.store(engine.state(), Ordering::Release);
+        if self.tap.as_ref().is_some_and(|relay| relay.is_closed()) {
+            // Its capture has ended, and could not take it off.
+            *self.tap = None;
+        }
         let engine = engine.tapped(self.tap.as_ref());
         std::mem::replace(self.engine(), engine)
     }
@@ -127,7 +131,7 @@ impl Port {
     /// Keeps the thread of the queue out of it, and waits until it has left. From any thread but that one.
     pub(super) fn pause(&self) -> Result<Paused<'_>> {
         let end = Instant::now() + PATIENCE;
-        let turn = self.turn.try_lock_until(end).ok_or_else(busy)?;
+        let turn = self.turn.try_lock_until(end).ok_or_else(taken)?;
         let shut = self.turnstile.shut()?;
         // Made first, so that it is opened again in the right way if this fails.
         let paused = Paused { port: self, shut: Some(shut), tap: turn };
@@ -379,6 +383,10 @@ impl Port {
             _ => Err(Error::new(Errno::ENETDOWN, "the device is not started")),
         }
     }
+}
+
+fn taken() -> Error {
+    Error::new(Errno::ETIMEDOUT, "another control call has kept the queue paused for 5 s; try again")
 }
 
 fn busy() -> Error {

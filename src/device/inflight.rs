@@ -84,7 +84,11 @@ impl Region {
     }
 
     /// The notes of a ring.
-    pub(super) fn notes(&self, index: usize, size: u16) -> Result<Notes> {
+    pub(super) fn notes(&self, index: usize, size: u16, features: Features) -> Result<Notes> {
+        if self.packed != features.contains(Features::RING_PACKED) {
+            // The features were others when it was told.
+            return Err(Error::protocol(format!("the notes of ring {index} are of the other layout")));
+        }
         if index >= self.rings.into() || size > self.size {
             return Err(Error::protocol(format!(
                 "there is no room for notes of ring {index}, which has {size} descriptors"
@@ -143,7 +147,7 @@ impl Notes {
     /// # Safety
     /// The value lies within the notes of the ring, and is aligned.
     unsafe fn place<T>(&self, at: usize) -> Shared<T> {
-        debug_assert!(at + size_of::<T>() <= bytes(self.size, self.packed) && at.is_multiple_of(align_of::<T>()));
+        assert!(at + size_of::<T>() <= bytes(self.size, self.packed) && at.is_multiple_of(align_of::<T>()));
         // SAFETY: inside the mapping, which lives as long as we do; its start and the notes' are aligned.
         unsafe { Shared::new(self.map.addr().add(self.at + at).cast()) }
     }

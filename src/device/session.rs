@@ -414,9 +414,9 @@ impl Session {
     /// Starts the rings of which all is known by now.
     fn start_all(&mut self) -> Result<()> {
         let Some(table) = &self.table else { return Ok(()) };
-        let region = self.inflight.as_ref();
+        let (region, features) = (self.inflight.as_ref(), self.features);
         self.queues.iter_mut().enumerate().try_for_each(|(index, queue)| {
-            let notes = |size| region.map(|region| region.notes(index, size)).transpose();
+            let notes = |size| region.map(|region| region.notes(index, size, features)).transpose();
             queue.start(table, self.features, &self.options, notes)
         })
     }

@@ -7,6 +7,7 @@ use arrayvec::ArrayVec;
 use super::lend::MORE;
 use super::rx::{MOST, RxQueue};
 use super::tx::TxQueue;
+use super::vlan;
 use crate::buf::MbufRef;
 use crate::buf::mbuf::rearm;
 use crate::buf::source::BULK;
@@ -102,9 +103,10 @@ impl<R: Ring> RxQueue<R> {
                 (n, at, done) = (n + 1, behind, done + more + 1);
             }
             self.release(done);
-            let parted = self.loan.hidden > 0 && done == 0;
+            let is_parted = self.loan.hidden > 0 && done == 0;
+            let is_stuck = lent > 0 && done == 0 && at == 0 && to.size >= LONGEST;
             self.loan.end();
-            if parted {
+            if is_parted || is_stuck {
                 // SAFETY: passed on.
                 let Some(behind) = (unsafe { self.copy_large(to, n, at) }) else { return n };
                 (n, at) = (n + 1, behind);
@@ -115,7 +117,7 @@ impl<R: Ring> RxQueue<R> {
         n
     }
 
-    /// The next frame has more buffers than are looked at at once: it is received first.
+    /// The next frame has more buffers than are looked at at once, or is longer than any can be: it is received first.
     ///
     /// # Safety
     /// As [`copy_out`](Self::copy_out).
@@ -128,16 +130,19 @@ impl<R: Ring> RxQueue<R> {
                 return None;
             }
         };
+        vlan::put_back(frame);
         let parts = frame.segments().map(|s| (s.data().cast_const(), usize::from(s.data_len())));
         // SAFETY: passed on; the segments are the frame's.
         let behind = unsafe { to.put(n, at, parts) };
-        match behind {
-            Some(_) => {
-                self.board.counters.packets.add(1);
-                self.source.free(frame);
-            }
-            None => self.put_first(frame),
+        // One that is too long would be the first for ever.
+        let is_too_long = to.size >= LONGEST && frame.pkt_len() as usize > LONGEST;
+        let counters = &self.board.counters;
+        if behind.is_none() && !is_too_long {
+            self.put_first(frame);
+            return None;
         }
+        if behind.is_some() { &counters.packets } else { &counters.bad_header }.add(1);
+        self.source.free(frame);
         behind
     }
 }
@@ -199,7 +204,7 @@ impl<R: Ring> TxQueue<R> {
     /// They are valid for reads.
     unsafe fn packet(&mut self, mut data: *const u8, len: usize) -> Option<MbufRef> {
         let (buf_len, headroom) = self.source.room();
-        let room = usize::from(buf_len.saturating_sub(headroom)).max(1);
+        let room = usize::from(buf_len.checked_sub(headroom).filter(|room| *room > 0)?);
         let (mut left, mut first, mut last) = (len, None::<MbufRef>, None::<MbufRef>);
         while left > 0 || first.is_none() {
             let Some(&[m]) = self.source.stock(1).first_chunk() else {
@@ -209,7 +214,7 @@ impl<R: Ring> TxQueue<R> {
             self.source.taken(1);
             let part = left.min(room);
             m.receive(rearm(headroom, 0), part as u32);
-            // SAFETY: passed on; the buffer has the room.
+            // SAFETY: passed on; the buffer has `room` bytes behind its headroom, and `part` is no more.
             unsafe { std::ptr::copy_nonoverlapping(data, m.data(), part) };
             data = data.wrapping_add(part);
             left -= part;

@@ -398,7 +398,7 @@ impl<R: Ring> RxQueue<R> {
     }
 
     fn walk_lent(&self, n: usize, mut see: impl FnMut(LentFrame)) {
-        if self.is_over() {
+        if self.is_over() || self.board.is_broken() {
             return;
         }
         let n = n.min(self.loan.len());
@@ -407,11 +407,12 @@ impl<R: Ring> RxQueue<R> {
             let flags = if m.next().is_some() { MORE } else { 0 };
             see(LentFrame { data: m.data().cast::<c_void>(), len: m.data_len().into(), flags });
         }
-        let mut skip = self.framing.hdr_len;
-        for (k, len) in self.loan.lens().iter().enumerate().take(n - kept) {
-            let slot = self.ring.ledger().after(self.ring.ledger().tail(), k as u16);
-            let Some(cookie) = self.ring.ledger().cookie(slot) else { return };
-            // SAFETY: what this ring has are buffers.
+        let (ledger, mut skip) = (self.ring.ledger(), self.framing.hdr_len);
+        let mut slot = ledger.tail();
+        for len in self.loan.lens().iter().take(n - kept) {
+            let (Some(cookie), span @ 1..) = (ledger.cookie(slot), ledger.span(slot)) else { return };
+            slot = ledger.after(slot, span);
+            // SAFETY: a chain begins at the slot, and the chains of this ring are buffers.
             let begin = self.room.begin(unsafe { MbufRef::from_cookie(cookie) });
             let (data, flags) = ((begin + u64::from(skip)) as *const c_void, (len >> 32) as u32);
             see(LentFrame { data, len: *len as u32, flags });

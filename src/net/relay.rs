@@ -89,6 +89,11 @@ impl Relay {
         self.closed.store(true, Ordering::Release);
     }
 
+    /// Whether it was closed.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
     /// Frames that were copied, the bytes kept of them, and frames for which there was no room.
     pub fn counts(&self) -> [u64; 3] {
         [&self.captured, &self.bytes, &self.dropped].map(|counter| counter.load(Ordering::Relaxed))

@@ -255,6 +255,9 @@ impl<R: Ring> RxQueue<R> {
     pub(super) fn receive_one(&mut self, budget: &mut usize) -> Result<Option<MbufRef>, Lie> {
         if let Some(frame) = self.backlog.pop() {
             self.by_steps = self.can_step() && self.backlog.is_empty();
+            if self.options.vlan_strip {
+                vlan::strip_again(frame);
+            }
             return Ok(Some(frame));
         }
         while *budget > 0 {

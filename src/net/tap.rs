@@ -4,14 +4,14 @@
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
+
 use super::copy::{Frames, Places};
 use super::lend::{LentFrame, MORE};
 use super::path::{Descriptor, Monitor, Rx, Tx};
 use super::relay::Relay;
 use super::salvage::{RxSalvage, TxSalvage};
 use super::toeplitz::Toeplitz;
-use arrayvec::ArrayVec;
-
 use crate::buf::MbufRef;
 use crate::sys::clock;
 
@@ -22,6 +22,8 @@ const AT_ONCE: usize = 64;
 pub struct RxTap {
     inner: Box<dyn Rx>,
     relay: Arc<Relay>,
+    /// The first parts of the frame that comes next were given back.
+    torn: bool,
 }
 
 /// A transmit queue whose packets are copied as they are taken.
@@ -34,7 +36,7 @@ pub struct TxTap {
 pub fn rx(queue: Box<dyn Rx>, relay: Option<&Arc<Relay>>) -> Box<dyn Rx> {
     let inner = queue.bare();
     match relay {
-        Some(relay) => Box::new(RxTap { inner, relay: relay.clone() }),
+        Some(relay) => Box::new(RxTap { inner, relay: relay.clone(), torn: false }),
         None => inner,
     }
 }
@@ -105,6 +107,7 @@ impl Rx for RxTap {
     fn burst(&mut self, out: &mut [MaybeUninit<MbufRef>]) -> usize {
         let n = self.inner.burst(out);
         if n > 0 {
+            self.torn = false;
             self.copy(out.get(..n).unwrap_or_default());
         }
         n
@@ -117,18 +120,26 @@ impl Rx for RxTap {
     /// Frames that were lent are copied as they are given back.
     fn release(&mut self, n: usize) {
         let (time, mut parts) = (clock::now(), ArrayVec::<(*const u8, usize), AT_ONCE>::new());
-        let relay = &self.relay;
+        let (relay, torn) = (&self.relay, &mut self.torn);
+        let mut is_open = false;
         self.inner.each_lent(n, &mut |part| {
-            let full = parts.try_push((part.data.cast(), part.len as usize)).is_err();
-            if full || part.flags & MORE == 0 {
+            // Of a frame that has too many parts, or was begun to be given back before, nothing is kept.
+            *torn |= parts.try_push((part.data.cast(), part.len as usize)).is_err();
+            is_open = part.flags & MORE != 0;
+            if !is_open {
                 let len: usize = parts.iter().map(|(_, len)| len).sum();
                 let mut batch = relay.begin(time);
-                // SAFETY: lent until they are given back.
-                let put = unsafe { batch.add_parts(len as u32, parts.iter().copied()) };
+                let mut put = None;
+                if !*torn {
+                    // SAFETY: lent until they are given back.
+                    put = unsafe { batch.add_parts(len as u32, parts.iter().copied()) };
+                }
                 batch.publish([put].into_iter());
                 parts.clear();
+                *torn = false;
             }
         });
+        *torn |= is_open;
         self.inner.release(n);
     }
 

@@ -32,6 +32,13 @@ pub fn strip(m: MbufRef) {
     m.set_ol_flags(m.ol_flags() | flags::RX_VLAN | flags::RX_VLAN_STRIPPED);
 }
 
+/// The same, if the tag was put back since.
+pub fn strip_again(m: MbufRef) {
+    if m.ol_flags() & flags::RX_VLAN_STRIPPED == 0 {
+        strip(m);
+    }
+}
+
 /// Puts the tag back into a received frame out of which it was taken.
 pub fn put_back(m: MbufRef) {
     if m.ol_flags() & flags::RX_VLAN_STRIPPED == 0 || m.data_off() < TAG || m.data_len() < ADDRESSES {

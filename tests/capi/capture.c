@@ -410,6 +410,12 @@ static void a_reader_may_be_slow_or_gone(void)
 	stats = settle(capture, UINT64_MAX);
 	CHECK(stats.error == -EPIPE && stats.written + stats.dropped == sent);
 	REFUSED(EPIPE, "cannot be written", vuser_capture_stop(capture));
+	/* One that has gone before. */
+	CHECK(pipe(ends) == 0 && close(ends[0]) == 0);
+	config = config_of("");
+	config.fd = ends[1];
+	REFUSED(EPIPE, "cannot be written", vuser_capture_start(rig.dev, &config, &capture));
+	close(ends[1]);
 	rig_close(&rig);
 }
 

@@ -51,6 +51,29 @@ fn frames_up_to_the_last_byte_of_the_buffer_are_frames() {
 }
 
 #[test]
+fn a_frame_that_is_longer_than_any_is_not_the_next_for_ever() {
+    const BUFFERS: u16 = 140;
+    each(256, |shape| {
+        if !shape.mergeable() {
+            return;
+        }
+        let mut rig = Rig::rx(shape, 400);
+        for n in 0..BUFFERS {
+            let lent = rig.hand.lent.pop_front().unwrap();
+            let len = rig.hand.fill(&lent, header(BUFFERS), n.into(), ROOM - HDR);
+            rig.hand.push(lent.id.into(), len, 1);
+        }
+        rig.hand.publish();
+        let dropped = |rig: &Rig| rig.board.counters.bad_header.get();
+        (0..5).for_each(|_| assert!(rig.copy(4, 9000).is_empty()));
+        assert_eq!(dropped(&rig), 0);
+        assert!(rig.copy(4, 65550).is_empty());
+        assert_eq!(dropped(&rig), 1);
+        rig.verdict(Fate::Survive);
+    });
+}
+
+#[test]
 fn more_bytes_than_the_buffer_has_break_the_queue() {
     for len in TOO_LONG {
         for k in 0..4 {
