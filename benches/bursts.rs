@@ -225,6 +225,7 @@ fn copy_in_round(simd: Simd, features: Features, size: u16, burst: u16) -> Round
     let offsets: Vec<u32> = (0..u32::from(burst)).map(|n| n * FRAME).collect();
     let lengths = vec![FRAME; usize::from(burst)];
     Box::new(move |window| {
+        let bench = &mut bench;
         let frames = Frames { data: data.as_ptr(), size: data.len(), offsets: &offsets, lengths: &lengths };
         let mut sent = 0;
         // SAFETY: the memory is ours, of this size.
