@@ -308,10 +308,12 @@ impl Server {
             for bell in self.kicks.iter().chain([&*self.wake]) {
                 bell.take();
             }
-            // The wish may have changed while we slept.
-            if asked && self.shared.patience.load(Ordering::Acquire) > 0 {
+            // The wish may have changed while we slept. One request is taken from it before it is answered: afterwards it
+            // can be another wish.
+            if asked
+                && self.shared.patience.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| n.checked_sub(1)).is_ok()
+            {
                 self.answer();
-                self.shared.patience.fetch_sub(1, Ordering::AcqRel);
             }
         }
     }
