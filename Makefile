@@ -7,7 +7,8 @@ MANDIR ?= $(PREFIX)/share/man
 DESTDIR ?=
 CARGO ?= cargo
 CC ?= cc
-CFLAGS ?= -O2 -g
+# Checks of the C library and of the stack, as distributions' own flags have them.
+CFLAGS ?= -O2 -g -fstack-protector-strong -D_FORTIFY_SOURCE=2
 CARGO_FLAGS ?=
 INSTALL ?= install
 PYTHON ?= python3
@@ -29,7 +30,8 @@ PKG_CONFIG ?= pkg-config
 SDK := $(B)/dpdk-sdk
 PMD_SOURCES := $(wildcard bindings/dpdk/*.c)
 PMD_OBJECTS := $(PMD_SOURCES:bindings/dpdk/%.c=$(B)/pmd/%.o)
-PMD_CFLAGS = -std=gnu11 -Wall -Wextra -fPIC -fvisibility=hidden -DALLOW_INTERNAL_API -DALLOW_EXPERIMENTAL_API \
+PMD_CFLAGS = -std=gnu11 -Wall -Wextra -fPIC -fvisibility=hidden -ffile-prefix-map=$(CURDIR)=. \
+  -DALLOW_INTERNAL_API -DALLOW_EXPERIMENTAL_API \
   -Iinclude -I$(SDK)/include $(shell $(PKG_CONFIG) --cflags libdpdk)
 # Where DPDK looks for drivers, .../pmds-23.0, and the version of its interface that this name ends in.
 DRIVERDIR ?= $(shell echo RTE_EAL_PMD_PATH | $(CC) $$($(PKG_CONFIG) --cflags libdpdk) -include rte_build_config.h -E -P - | tail -1 | tr -d '"')
@@ -44,9 +46,13 @@ include packaging/packaging.mk
 
 lib: $(B)/$(SONAME) $(B)/libvuser.a $(B)/libvuser.so
 
+# What is built does not tell where: the same sources give the same bytes in any directory (make reproducible). Flags of
+# whoever builds, in RUSTFLAGS, are taken in place of these.
+REMAP = --config 'build.rustflags=["--remap-path-prefix=$(CURDIR)=.","--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo"]'
+
 $(B)/libvuser.a: FORCE
 	@mkdir -p $(B)
-	$(CARGO) build --release --lib --locked $(CARGO_FLAGS)
+	$(CARGO) build --release --lib --locked $(REMAP) $(CARGO_FLAGS)
 	@cmp -s $(TARGET_DIR)/release/libvuser.a $@ || cp $(TARGET_DIR)/release/libvuser.a $@
 
 # rustc can't give a shared library versioned symbols, so the C compiler links it from the static one.
@@ -134,7 +140,7 @@ $(B)/pmd/%.o: bindings/dpdk/%.c $(wildcard bindings/dpdk/*.h) include/vuser.h $(
 # -Wl,--whole-archive -l:librte_net_vuser.a -Wl,--no-whole-archive -lvuser
 $(B)/librte_net_vuser.a: $(PMD_OBJECTS)
 	rm -f $@
-	$(AR) rcs $@ $^
+	$(AR) rcsD $@ $^
 
 # It has the library in it, and shows nothing of it. One plug-in that can't be loaded ends any DPDK program, so that
 # all it needs must be named and there.

@@ -1,6 +1,6 @@
 # What packagers need: the manual, Debian packages, and the promise about the C interface.
 
-.PHONY: man deb test-deb test-rpm test-man test-abi test-workflow abi-baseline
+.PHONY: man deb test-deb test-rpm test-man test-abi test-workflow abi-baseline supply test-supply reproducible
 
 # A page for each function and struct of the header, and vuser(7).
 man: $(B)/man/man7/vuser.7
@@ -61,3 +61,18 @@ test-workflow:
 	@if command -v yamllint >/dev/null; then yamllint --strict -c .github/yamllint.yml .github && \
 	  grep -q '^ *run: .ci/run$$' .github/workflows/ci.yml && echo 'test-workflow: the workflow runs .ci/run'; \
 	else echo 'test-workflow: skipped: yamllint is missing (apt-get install yamllint)' >&2; [ "$(VUSER_REQUIRE_ALL)" != 1 ]; fi
+
+test: test-supply
+
+# What the library is built from is what docs/dependencies.md and deny.toml say. No network.
+test-supply:
+	$(PYTHON) -B scripts/supply.py check
+	$(PYTHON) -B scripts/supply.py prove
+
+# The same by cargo deny and cargo audit, and whether anything is known against a crate. What could not be done is an error.
+supply:
+	$(PYTHON) -B scripts/supply.py audit
+
+# Two builds from nothing, in other places and at other times, give the same bytes. DEB=1: Debian packages, too.
+reproducible: $(SDK)/release
+	scripts/reproducible.sh $(B)/reproducible $(if $(DEB),deb)
