@@ -4,7 +4,9 @@
 //! is. It is read and written in whole values, once each, and a value read is a copy that the other side cannot
 //! change any more: read, check, use.
 
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
+
+use super::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 
 /// A place in shared memory, aligned for `T`, or the first of a row of them.
 #[derive(Debug)]

@@ -171,8 +171,7 @@ impl<R: Ring> RxQueue<R> {
             false => self.gate.shut(),
         }
         self.loan.mark = self.received();
-        // As in a burst.
-        self.publish(if n == 0 { Ask::Surely } else { Ask::Soon });
+        self.publish(Ask::after(n));
         n
     }
 

@@ -197,9 +197,7 @@ impl<R: Ring> RxQueue<R> {
         let left = rest.len();
         let n = out.len() - left;
         self.board.counters.packets.add(n as u64);
-        // A device that has just given frames is awake. If it goes to sleep for want of buffers, there will be a burst that
-        // gets nothing, and asks surely.
-        self.refill_in_lanes(if n == 0 { Ask::Surely } else { Ask::Soon });
+        self.refill_in_lanes(Ask::after(n));
         n
     }
 

@@ -249,6 +249,16 @@ pub enum Ask {
     Soon,
 }
 
+impl Ask {
+    /// After so many frames from the device. One that has just given some is awake. If it goes to sleep for want of buffers,
+    /// there will be a burst that gets nothing, and asks surely for all that was published since.
+    #[inline(always)]
+    #[must_use]
+    pub fn after(frames: usize) -> Self {
+        if frames == 0 { Self::Surely } else { Self::Soon }
+    }
+}
+
 /// Whether the bytes used matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lengths {

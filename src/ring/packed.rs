@@ -4,13 +4,13 @@
 //! a chain of n descriptors takes n slots of which it writes the first.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::fence;
 
 use super::ledger::{Ledger, PLAIN_STEP};
 use super::run::Run;
 use super::{
     Ask, Cookie, Lengths, Lie, Monitor, Offers, Place, Renews, Ring, STEP, Segment, Takes, Used, UsedStep, need_event,
 };
+use crate::mem::atomic::fence;
 use crate::mem::lanes::{Lanes, step_at};
 use crate::mem::shared::{Row, Shared};
 use crate::spec::ring::{DESC_F_AVAIL, DESC_F_NEXT, DESC_F_USED, EVENT_DESC, EVENT_DISABLE, EVENT_ENABLE, QueueLayout};

@@ -5,13 +5,13 @@
 //! it is written once, in the first lap, and never again.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::fence;
 
 use super::ledger::{Ledger, PLAIN_STEP};
 use super::run::Run;
 use super::{
     Ask, Cookie, Lengths, Lie, Monitor, Offers, Place, Renews, Ring, STEP, Segment, Takes, Used, UsedStep, need_event,
 };
+use crate::mem::atomic::fence;
 use crate::mem::lanes::{Lanes, step_at};
 use crate::mem::shared::{Row, Shared};
 use crate::spec::ring::{AVAIL_F_NO_INTERRUPT, DESC_F_NEXT, QueueLayout, USED_F_NO_NOTIFY};

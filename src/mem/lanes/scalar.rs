@@ -1,9 +1,9 @@
 //! Plain words, for every CPU. Plain loops too: they are unrolled, where an iterator's closure may become a call.
 
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::{Job, Lanes, STEP};
+use crate::mem::atomic::AtomicU64;
 use crate::mem::shared::peek;
 
 /// One 64-bit word at a time.
