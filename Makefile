@@ -37,7 +37,7 @@ PMD_CFLAGS = -std=gnu11 -Wall -Wextra -fPIC -fvisibility=hidden -ffile-prefix-ma
 DRIVERDIR ?= $(shell echo RTE_EAL_PMD_PATH | $(CC) $$($(PKG_CONFIG) --cflags libdpdk) -include rte_build_config.h -E -P - | tail -1 | tr -d '"')
 PMD_ABI = $(lastword $(subst -, ,$(DRIVERDIR)))
 
-.PHONY: all lib pmd install-pmd examples install clean demo test test-unit test-vm test-foreign test-peers soak-restart test-dpdk bench bench-dpdk \
+.PHONY: all lib pmd install-pmd examples install clean demo test test-unit test-vm test-foreign test-peers soak-restart test-dpdk bench bench-dpdk hostile \
   docs test-docs header lint prepare venv test-python lint-python wheel bench-python FORCE
 
 all: lib examples
@@ -79,6 +79,11 @@ $(B)/tests/extras: tests/capi/extras.c tests/capi/check.h include/vuser.h $(B)/$
 	$(CC) $(WARN) $(CFLAGS) $< -o $@ $(LINK)
 
 $(PEERS): $(B)/tests/%: tests/peers/%.c tests/peers/flow.c tests/peers/child.c tests/peers/peers.h include/vuser.h $(B)/$(SONAME)
+	@mkdir -p $(@D)
+	$(CC) $(WARN) $(CFLAGS) $(filter %.c,$^) -o $@ $(LINK)
+
+# The front-end in C that meets the hostile device.
+$(B)/tests/front: tests/hostile/front.c tests/peers/flow.c tests/peers/peers.h include/vuser.h $(B)/$(SONAME)
 	@mkdir -p $(@D)
 	$(CC) $(WARN) $(CFLAGS) $(filter %.c,$^) -o $@ $(LINK)
 
@@ -177,7 +182,7 @@ ifneq (,$(filter test,$(MAKECMDGOALS)))
 .NOTPARALLEL:
 endif
 
-test: prepare all pmd $(FOREIGN) $(PEERS) $(DPDK_TESTS) lint test-docs
+test: prepare all pmd $(B)/tests/front $(FOREIGN) $(PEERS) $(DPDK_TESTS) lint test-docs
 	VUSER_REQUIRE_ALL=1 $(CARGO) test --locked --features header
 	VUSER_REQUIRE_ALL=1 $(MAKE) test-python
 
@@ -261,6 +266,11 @@ $(B)/bench/versus_dpdk: $(wildcard $(VERSUS)/*.c $(VERSUS)/*.h)
 # The driver beside DPDK's own. QUICK=1: in two minutes in place of fifteen. VERSUS_ARGS: options of versus_dpdk.
 bench-dpdk: pmd $(B)/bench/versus_dpdk
 	QUICK=$(QUICK) $(VERSUS)/run.sh $(B) $(VERSUS_ARGS)
+
+# Each fault of a hostile device against each front-end. PEER=1: DPDK's own driver beside, for half an hour.
+# HOSTILE_ARGS: --list, --fault NAME, --face c, --layout packed, --markdown, --all FILE (tests/hostile/main.rs).
+hostile: lib pmd $(B)/tests/front $(B)/tests/port
+	VUSER_REQUIRE_ALL=1 $(CARGO) test --locked --features header --test hostile -- $(if $(PEER),--peer) $(HOSTILE_ARGS)
 
 clean:
 	rm -rf $(B)

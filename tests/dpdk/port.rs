@@ -298,6 +298,18 @@ impl Port {
         }
     }
 
+    #[allow(dead_code, reason = "the hostile device's runner uses it")]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ended by itself, or was ended.
+    #[allow(dead_code, reason = "the hostile device's runner uses it")]
+    pub fn end(mut self) -> std::process::ExitStatus {
+        self.stdin = None;
+        self.child.wait().expect("it is ours")
+    }
+
     pub fn alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }

@@ -1,0 +1,327 @@
+//! The front-ends that the hostile device meets: programs that are told of a socket and say what became of it.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::fault::Outcome;
+use crate::port::{PLAIN, Port};
+use crate::support::testpmd::keep;
+use crate::support::{Scratch, build, made, root};
+
+/// Lives that a front-end of DPDK's tries.
+const ATTEMPTS: u32 = 12;
+/// Buffers of the DPDK program's pool.
+const POOL: u64 = 2000;
+
+/// Which front-end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Face {
+    C,
+    Python,
+    Dpdk,
+    /// DPDK's own driver, for comparison.
+    DpdkOwn,
+}
+
+impl Face {
+    pub const OURS: [Self; 3] = [Self::C, Self::Python, Self::Dpdk];
+
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::C => "c",
+            Self::Python => "python",
+            Self::Dpdk => "dpdk",
+            Self::DpdkOwn => "dpdk-own",
+        }
+    }
+
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::C => "C",
+            Self::Python => "Python",
+            Self::Dpdk => "DPDK, `net_vuser`",
+            Self::DpdkOwn => "DPDK, `net_virtio_user`",
+        }
+    }
+
+    /// Programs that share the work on each layout.
+    pub fn workers(self) -> usize {
+        if self == Self::DpdkOwn { 4 } else { 3 }
+    }
+}
+
+/// One life against a fault.
+#[derive(Clone, Debug)]
+pub struct Life {
+    pub outcome: Outcome,
+    /// The first thing it said of it.
+    pub says: String,
+}
+
+impl Life {
+    fn new(outcome: Outcome, says: impl Into<String>) -> Self {
+        Self { outcome, says: says.into() }
+    }
+}
+
+/// A running front-end, or none yet; started again when it has ended.
+pub struct Front {
+    face: Face,
+    packed: bool,
+    timeout: Duration,
+    /// Whoever says nothing for so long hangs.
+    limit: Duration,
+    scratch: Arc<Scratch>,
+    lines: Option<Lines>,
+    port: Option<(Port, u64)>,
+}
+
+/// A program that speaks lines.
+struct Lines {
+    child: Child,
+    stdin: ChildStdin,
+    heard: Receiver<String>,
+    log: Arc<Mutex<String>>,
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Lines {
+    fn start(face: Face) -> Self {
+        let mut command = if face == Face::C {
+            Command::new(made("tests/front"))
+        } else {
+            let mut python = Command::new(std::env::var("PYTHON").unwrap_or_else(|_| "python3".into()));
+            python.arg(root().join("tests/hostile/front.py"));
+            python
+                .env("PYTHONPATH", root().join("bindings/python"))
+                .env("VUSER_LIBRARY", build().join("libvuser.so.0"));
+            python
+        };
+        let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = pipes.spawn().unwrap_or_else(|e| panic!("{}: {e}", face.word()));
+        let (log, (say, heard)) = (Arc::default(), channel());
+        keep(child.stderr.take().expect("it is piped"), &log);
+        let stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| say.send(line)));
+        let stdin = child.stdin.take().expect("it is piped");
+        Self { child, stdin, heard, log }
+    }
+
+    fn live(&mut self, order: &str, limit: Duration) -> Life {
+        let end = Instant::now() + limit;
+        let mut said = Vec::new();
+        let _ = writeln!(self.stdin, "{order}");
+        loop {
+            use std::sync::mpsc::RecvTimeoutError::{Disconnected, Timeout};
+            match self.heard.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(line) if line.starts_with("ok ") => return verdict(&line, &said),
+                Ok(line) if line.starts_with("stuck") => {
+                    return Life::new(Outcome::Hang, format!("{line}; {}", said.join("; ")));
+                }
+                Ok(line) => said.push(line),
+                Err(Timeout) => return Life::new(Outcome::Hang, format!("no word; {}", said.join("; "))),
+                Err(Disconnected) => {
+                    let status = self.child.wait().expect("it is ours");
+                    let log = self.log.lock().unwrap().clone();
+                    return crash(status, log.lines().last().unwrap_or_default());
+                }
+            }
+        }
+    }
+}
+
+fn crash(status: ExitStatus, says: &str) -> Life {
+    Life::new(Outcome::Crash(status.signal().unwrap_or(0)), format!("{status}: {says}"))
+}
+
+/// What the last line of a life means, with the ones before it.
+fn verdict(line: &str, said: &[String]) -> Life {
+    let fields: HashMap<&str, i64> = line.split(' ').filter_map(|f| f.split_once('=')).filter_map(number).collect();
+    let of = |key: &str| fields.get(key).copied().unwrap_or(-1);
+    let first = |word: &str| said.iter().find(|line| line.starts_with(word));
+    if of("corrupt") != 0 || of("buffers") != 0 {
+        Life::new(Outcome::Corrupt, line)
+    } else if of("fds") != 0 {
+        Life::new(Outcome::Leak, line)
+    } else if let Some(refused) = first("refused") {
+        Life::new(Outcome::Refused, refused.trim_start_matches("refused "))
+    } else if let Some(stalled) = first("stalled") {
+        Life::new(Outcome::Stalled, stalled.trim_start_matches("stalled "))
+    } else if let Some(broken) = first("broken") {
+        Life::new(Outcome::Contained, broken.trim_start_matches("broken "))
+    } else if of("lost") != 0 {
+        Life::new(Outcome::Contained, "the connection was lost, and came back")
+    } else {
+        Life::new(Outcome::Works, "")
+    }
+}
+
+fn number<'a>((key, value): (&'a str, &str)) -> Option<(&'a str, i64)> {
+    Some((key, value.parse().ok()?))
+}
+
+impl Front {
+    pub fn new(face: Face, packed: bool, limit: Duration, scratch: &Arc<Scratch>) -> Self {
+        Self { face, packed, timeout: Duration::ZERO, limit, scratch: Arc::clone(scratch), lines: None, port: None }
+    }
+
+    pub fn face(&self) -> Face {
+        self.face
+    }
+
+    /// One life of a device at this socket, which waits so long for an answer, to its good or bad end.
+    pub fn live(&mut self, socket: &Path, timeout: Duration) -> Life {
+        self.timeout = timeout;
+        let life = match self.face {
+            Face::C | Face::Python => {
+                let lines = self.lines.get_or_insert_with(|| Lines::start(self.face));
+                let order = format!("{} {} {}", socket.display(), u8::from(self.packed), self.timeout.as_millis());
+                lines.live(&order, self.limit)
+            }
+            Face::Dpdk | Face::DpdkOwn => self.live_in_dpdk(socket),
+        };
+        // What has come to a bad end is not asked again.
+        if matches!(life.outcome, Outcome::Hang | Outcome::Crash(_) | Outcome::Corrupt | Outcome::Leak) {
+            (self.lines, self.port) = (None, None);
+        }
+        life
+    }
+
+    fn live_in_dpdk(&mut self, socket: &Path) -> Life {
+        let (mut port, fds) = self.port.take().unwrap_or_else(|| self.launch());
+        let (done, over) = channel::<()>();
+        let (id, limit) = (Pid::from_raw(port.id().cast_signed()), self.limit);
+        // It may hang in a call, and the talk with it has no deadline of its own.
+        let watch = std::thread::spawn(move || {
+            let late = over.recv_timeout(limit) == Err(std::sync::mpsc::RecvTimeoutError::Timeout);
+            late && kill(id, Signal::SIGKILL).is_ok()
+        });
+        let mut said = Vec::new();
+        let good = self.attempts(&mut port, socket, &mut said);
+        let left = if good { self.left(&mut port, fds) } else { String::new() };
+        drop(done);
+        if watch.join().unwrap_or(false) {
+            return Life::new(Outcome::Hang, said.join("; "));
+        }
+        if !port.alive() {
+            let log = port.log();
+            return crash(port.end(), log.lines().last().unwrap_or_default());
+        }
+        if !good {
+            return Life::new(Outcome::Hang, format!("stuck; {}", said.join("; ")));
+        }
+        self.port = Some((port, fds));
+        verdict(&left, &said)
+    }
+
+    /// The program, and how many descriptors it has open.
+    fn launch(&self) -> (Port, u64) {
+        let plugin = ["-d".to_owned(), made("librte_net_vuser.so").display().to_string()];
+        let plugin = if self.face == Face::Dpdk { &plugin[..] } else { &[] };
+        let eal: Vec<&str> = plugin.iter().map(String::as_str).chain(PLAIN.iter().copied()).collect();
+        let mut port = Port::launch(&self.scratch, &eal, &[], None).unwrap_or_else(|e| panic!("{e}"));
+        port.tell(&format!("pool name=port count={POOL}"));
+        // A first life opens what stays open.
+        let socket = self.scratch.file(&format!("first-{}", port.id()));
+        let man = crate::man::Man::start(&socket, None, crate::control::Plan::Full, self.timeout, false);
+        let mut said = Vec::new();
+        self.attempts(&mut port, &socket, &mut said);
+        drop(man);
+        let fds = port.ask("census").map_or(0, |census| census.number("fds"));
+        (port, fds)
+    }
+
+    fn name(&self) -> &'static str {
+        if self.face == Face::Dpdk { "net_vuser0" } else { "net_virtio_user0" }
+    }
+
+    fn attempts(&self, port: &mut Port, socket: &Path, said: &mut Vec<String>) -> bool {
+        (0..ATTEMPTS).any(|n| {
+            std::thread::sleep(Duration::from_millis(if n == 0 { 0 } else { 5 }));
+            port.alive() && self.attempt(port, socket, said)
+        })
+    }
+
+    fn attempt(&self, port: &mut Port, socket: &Path, said: &mut Vec<String>) -> bool {
+        let more = match self.face {
+            Face::Dpdk => format!(",timeout_ms={},reconnect_ms=20", self.timeout.as_millis()),
+            _ => String::new(),
+        };
+        let (name, packed) = (self.name(), u8::from(self.packed));
+        let attach = format!("attach name={name} args=path={},packed_vq={packed}{more}", socket.display());
+        let device = match port.ask(&attach) {
+            Ok(answer) => answer.number("port"),
+            Err(e) => {
+                said.push(format!("refused {e}"));
+                return false;
+            }
+        };
+        let good = self.run(port, device, said);
+        let _ = port.ask(&format!("stop port={device}"));
+        for command in [format!("close port={device}"), format!("detach name={name}")] {
+            if let Err(e) = port.ask(&command) {
+                said.push(format!("refused {e}"));
+            }
+        }
+        good
+    }
+
+    fn run(&self, port: &mut Port, device: u64, said: &mut Vec<String>) -> bool {
+        let mut ask = |command: String, what: &str| {
+            let answer = port.ask(&command);
+            // DPDK's own driver cannot set a link: ENOTSUP.
+            if let Err(e) = answer.as_ref().map_err(String::as_str)
+                && !e.contains(": -95 ")
+            {
+                // The device's frames that were damaged are told by the program's own count.
+                let damaged = e.contains("corrupt=") && !e.contains("corrupt=0");
+                said.push(format!("{} {e}", if damaged { "corrupt" } else { what }));
+            }
+            answer.is_ok()
+        };
+        let exchange = format!("exchange port={device} frames=48 window=32 patience=1000");
+        if !ask(format!("configure port={device}"), "refused") || !ask(format!("start port={device}"), "refused") {
+            return false;
+        }
+        if !ask(exchange.clone(), "broken") {
+            ask(format!("stop port={device}"), "refused");
+            if !ask(format!("start port={device}"), "refused") || !ask(exchange.clone(), "refused") {
+                return false;
+            }
+        }
+        for command in ["link up=0", "link up=1", "stop"] {
+            let (verb, rest) = command.split_once(' ').unwrap_or((command, ""));
+            ask(format!("{verb} port={device} {rest}"), "refused");
+        }
+        ask(format!("start port={device}"), "refused") && (0..3).any(|_| ask(exchange.clone(), "broken"))
+    }
+
+    /// What is left of a life, in the words of the others.
+    fn left(&self, port: &mut Port, fds: u64) -> String {
+        let end = Instant::now() + Duration::from_secs(2);
+        loop {
+            let Ok(census) = port.ask("census") else { return String::new() };
+            let (open, home) = (census.number("fds"), census.number("port"));
+            if (open <= fds && home == POOL) || Instant::now() > end {
+                let more = open.saturating_sub(fds);
+                return format!("ok corrupt=0 lost=0 fds={more} buffers={}", POOL.abs_diff(home));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
