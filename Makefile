@@ -23,7 +23,7 @@ WARN := -std=c99 -Wall -Wextra -pedantic
 LINK = -Iinclude -L$(B) -l:$(SONAME) -Wl,-rpath,'$$ORIGIN/..'
 EXAMPLES := loopback forward generate capture exception_path
 FOREIGN := $(B)/tests/traffic $(B)/tests/changes $(B)/tests/extras
-PEERS := $(B)/tests/switch $(B)/tests/soak $(B)/tests/hang
+PEERS := $(B)/tests/switch $(B)/tests/soak $(B)/tests/hang $(B)/tests/mix
 
 # The DPDK driver is built for the DPDK that is installed, and for no other release.
 PKG_CONFIG ?= pkg-config
@@ -37,7 +37,7 @@ PMD_CFLAGS = -std=gnu11 -Wall -Wextra -fPIC -fvisibility=hidden -ffile-prefix-ma
 DRIVERDIR ?= $(shell echo RTE_EAL_PMD_PATH | $(CC) $$($(PKG_CONFIG) --cflags libdpdk) -include rte_build_config.h -E -P - | tail -1 | tr -d '"')
 PMD_ABI = $(lastword $(subst -, ,$(DRIVERDIR)))
 
-.PHONY: all lib pmd install-pmd examples install clean demo test test-unit test-vm test-foreign test-peers soak-restart test-dpdk bench bench-dpdk hostile \
+.PHONY: all lib pmd install-pmd examples install clean demo test test-unit test-vm test-foreign test-peers soak soak-fallen soak-restart test-dpdk bench bench-dpdk hostile \
   docs test-docs header lint prepare venv test-python lint-python wheel bench-python FORCE
 
 all: lib examples
@@ -78,9 +78,11 @@ $(B)/tests/extras: tests/capi/extras.c tests/capi/check.h include/vuser.h $(B)/$
 	@mkdir -p $(@D)
 	$(CC) $(WARN) $(CFLAGS) $< -o $@ $(LINK)
 
-$(PEERS): $(B)/tests/%: tests/peers/%.c tests/peers/flow.c tests/peers/child.c tests/peers/peers.h include/vuser.h $(B)/$(SONAME)
+$(PEERS): $(B)/tests/%: tests/peers/%.c tests/peers/flow.c tests/peers/child.c tests/peers/census.c tests/peers/peers.h include/vuser.h $(B)/$(SONAME)
 	@mkdir -p $(@D)
-	$(CC) $(WARN) $(CFLAGS) $(filter %.c,$^) -o $@ $(LINK)
+	$(CC) $(WARN) $(CFLAGS) $(filter %.c,$^) -o $@ $(LINK) -pthread
+
+$(B)/tests/mix: tests/peers/plan.c tests/peers/traffic.c tests/peers/mix.h
 
 # The front-end in C that meets the hostile device.
 $(B)/tests/front: tests/hostile/front.c tests/peers/flow.c tests/peers/peers.h include/vuser.h $(B)/$(SONAME)
@@ -195,7 +197,7 @@ test-foreign: lib $(FOREIGN)
 	$(CARGO) test --locked --features header --test foreign --test capture
 
 # Open vSwitch and testpmd, which come and go.
-test-peers: lib $(PEERS)
+test-peers: lib examples $(PEERS)
 	$(CARGO) test --locked --features header --test peers --test pairs
 
 # In a kernel of their own, which is built once and kept (tests/vm/uml/build.sh).
@@ -205,6 +207,17 @@ test-vm: lib examples
 # A hundred deaths of a back-end in each of eight ways, and the ledger of each.
 soak-restart: lib $(PEERS)
 	VUSER_SOAK_KILLS=$(or $(KILLS),100) $(CARGO) test --locked --features header --test peers soak -- --nocapture
+
+# The front-end is killed under traffic, twenty times in each of five ways, and what the back-end holds is counted.
+soak-fallen: lib examples $(PEERS)
+	VUSER_FRONT_KILLS=$(or $(KILLS),20) $(CARGO) test --locked --features header --test peers fallen -- --nocapture
+
+# Whatever can happen to a device while frames move, for HOURS or MINUTES (10), drawn from SEED: docs/trust.md.
+soak: lib examples $(PEERS)
+	@dir=$$(mktemp -d) && RUNTIME_DIRECTORY=$$dir $(B)/tests/mix --dir $$dir --own $(B)/examples/loopback \
+	  $$(! command -v dpdk-testpmd > /dev/null || echo --testpmd dpdk-testpmd) $(SEED:%=--seed %) \
+	  --seconds $$(( $(or $(HOURS),0) * 3600 + $(or $(MINUTES),$(if $(HOURS),0,10)) * 60 )); \
+	  rc=$$?; [ $$rc = 0 ] || tail -20 $$dir/log; rm -rf $$dir; exit $$rc
 
 test-dpdk: pmd $(DPDK_TESTS)
 	$(CARGO) test --locked --features header --test dpdk --test inflight

@@ -61,6 +61,25 @@ void child_stop(const struct child *child)
         ;
 }
 
+void child_continue(const struct child *child)
+{
+    kill(child->pid, SIGCONT);
+}
+
+void child_end(struct child *child)
+{
+    const double begin = now();
+
+    kill(child->pid, SIGTERM);
+    while (child->pid > 0 && now() - begin < 5) {
+        if (waitpid(child->pid, NULL, WNOHANG) != 0)
+            child->pid = 0;
+        else
+            usleep(1000);
+    }
+    child_kill(child);
+}
+
 void child_kill(struct child *child)
 {
     if (child->pid <= 0)

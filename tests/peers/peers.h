@@ -85,7 +85,16 @@ bool child_start(struct run *run, struct child *child);
 bool child_lives(struct run *run, struct child *child);
 /* Stops it where it is, as a debugger would. */
 void child_stop(const struct child *child);
+/* Lets it go on. */
+void child_continue(const struct child *child);
 /* Kills it and waits until it is gone. */
 void child_kill(struct child *child);
+/* Asks it to end, and waits for that; one that does not is killed. */
+void child_end(struct child *child);
+
+/* Descriptors of this process; its mappings, or those of them that are shared; memory that it has in use. */
+unsigned count_fds(void);
+unsigned count_maps(bool shared);
+unsigned long resident_kib(void);
 
 #endif

@@ -19,7 +19,6 @@
 
 #include "peers.h"
 
-#include <dirent.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <sched.h>
@@ -283,40 +282,15 @@ static bool take_stock(struct bench *b)
 
 /* ---------------------------------------------------------------- what is left */
 
-static unsigned count_fds(void)
-{
-    DIR *dir = opendir("/proc/self/fd");
-    unsigned n = 0;
-
-    while (dir != NULL && readdir(dir) != NULL)
-        n++;
-    if (dir != NULL)
-        closedir(dir);
-    return n;
-}
-
-static unsigned count_maps(void)
-{
-    FILE *file = fopen("/proc/self/maps", "r");
-    unsigned n = 0;
-    int c;
-
-    while (file != NULL && (c = getc(file)) != EOF)
-        n += c == '\n';
-    if (file != NULL)
-        fclose(file);
-    return n;
-}
-
 static void census(struct bench *b)
 {
     if (b->died <= SETTLED) {
         b->fds = count_fds();
-        b->maps = count_maps();
+        b->maps = count_maps(false);
         return;
     }
     b->fds_grown = (int)count_fds() - (int)b->fds;
-    b->maps_grown = (int)count_maps() - (int)b->maps;
+    b->maps_grown = (int)count_maps(false) - (int)b->maps;
 }
 
 /* Each frame that has not come must have been in the hands of a back-end that died. */

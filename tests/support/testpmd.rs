@@ -63,6 +63,10 @@ impl Testpmd {
         }
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn mark(&self) -> usize {
         self.log.lock().unwrap().len()
     }
