@@ -74,6 +74,9 @@ fn options() -> Result<Options, lexopt::Error> {
             Long("layout") => options.packed = Some(parser.value()?.parse_with(layout)?),
             Long("serve") => options.serve = Some(parser.value()?.into()),
             Long("all") => options.all = Some(parser.value()?.into()),
+            // The name of a test, of another program as a rule.
+            Value(name) if !"hostile".contains(&*name.to_string_lossy()) => std::process::exit(0),
+            Value(_) => {}
             // What `cargo test` may pass to all of its programs.
             Long("nocapture" | "quiet" | "exact" | "include-ignored") | Short('q') => {}
             Long("test-threads" | "format" | "color") => drop(parser.value()?),
