@@ -37,7 +37,7 @@ PMD_CFLAGS = -std=gnu11 -Wall -Wextra -fPIC -fvisibility=hidden -ffile-prefix-ma
 DRIVERDIR ?= $(shell echo RTE_EAL_PMD_PATH | $(CC) $$($(PKG_CONFIG) --cflags libdpdk) -include rte_build_config.h -E -P - | tail -1 | tr -d '"')
 PMD_ABI = $(lastword $(subst -, ,$(DRIVERDIR)))
 
-.PHONY: all lib pmd install-pmd examples install clean demo test test-unit test-vm test-foreign test-peers soak soak-fallen soak-restart test-dpdk bench bench-dpdk hostile \
+.PHONY: all lib pmd install-pmd examples install clean demo test test-unit test-vm test-foreign test-peers soak soak-fallen soak-restart test-dpdk fuzz bench bench-dpdk hostile \
   docs test-docs header lint prepare venv test-python lint-python wheel bench-python FORCE
 
 all: lib examples
@@ -256,6 +256,10 @@ lint-python: venv
 # dist/: the source distribution, and a wheel for manylinux2014.
 wheel: venv
 	scripts/wheel.sh $(VENV)
+
+# Coverage-guided, each target for so long; see fuzz/README.md. TARGETS: only these.
+fuzz:
+	CARGO='$(CARGO)' fuzz/run.sh $(or $(SECONDS),60) $(TARGETS)
 
 bench:
 	$(CARGO) bench --locked --bench bursts

@@ -6,6 +6,7 @@ mod chance;
 mod headers;
 mod ids;
 mod lengths;
+mod model;
 mod places;
 mod resume;
 mod rig;

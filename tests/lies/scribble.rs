@@ -3,24 +3,8 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::rig::{Chance, Rig, Shape, each, scribble};
-
-/// Where to scribble: a part of the ring, all of it with the extras, or the frames.
-fn areas(rig: &Rig) -> Vec<(*mut u8, usize)> {
-    let mut areas = rig.hand.areas().to_vec();
-    areas.push((rig.pool.memory().addr(), rig.pool.memory().len()));
-    areas
-}
-
-fn damage(area: (*mut u8, usize), chance: &mut Chance) {
-    let (at, value) = (chance.below(area.1), chance.next() as u8);
-    match chance.below(4) {
-        0 => scribble(area, at, |_| value),
-        1 => scribble(area, at, |old| old ^ 1 << (value % 8)),
-        2 => (at..area.1.min(at + 16)).for_each(|at| scribble(area, at, |old| old ^ value)),
-        _ => (at..area.1.min(at + 64)).for_each(|at| scribble(area, at, |_| value)),
-    }
-}
+use crate::model::{areas, damage};
+use crate::rig::{Chance, Rig, Shape, each};
 
 /// What an application does, and a device that is honest where it can be.
 fn life(rig: &mut Rig, chance: &mut Chance) {

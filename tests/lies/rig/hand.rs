@@ -9,7 +9,7 @@ use vuser::net::path;
 use vuser::spec::ring::{DESC_F_AVAIL, DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_USED, EVENT_DESC, QueueLayout};
 use vuser::spec::virtio::Features;
 
-use super::{HDR, ROOM};
+use super::{HDR, ROOM, step};
 
 const BOTH: u16 = DESC_F_AVAIL | DESC_F_USED;
 
@@ -26,19 +26,27 @@ impl Shape {
         Self { size, features: features | Features::VERSION_1, simd: Simd::Auto }
     }
 
-    /// Both layouts with and without each feature that changes what a ring does, on all lanes.
+    /// The features that change what a ring does.
+    const FEATURES: [Features; 5] =
+        [Features::RING_PACKED, Features::MRG_RXBUF, Features::IN_ORDER, Features::INDIRECT_DESC, Features::EVENT_IDX];
+    /// How many kinds there are: with and without each.
+    pub const KINDS: usize = 1 << Self::FEATURES.len();
+
+    /// One of the kinds.
+    pub fn of(kind: usize, size: u16) -> Self {
+        let on = Self::FEATURES.iter().enumerate().filter(|(k, _)| kind >> k & 1 != 0);
+        Self::new(size, on.fold(Features::empty(), |all, (_, f)| all | *f))
+    }
+
+    /// On some of the lanes that there are.
+    pub fn lanes(self, n: usize) -> Self {
+        let lanes: Vec<Simd> = Simd::all().collect();
+        Self { simd: lanes[n % lanes.len()], ..self }
+    }
+
+    /// All kinds, on all lanes.
     pub fn all(size: u16) -> impl Iterator<Item = Self> {
-        let features = [
-            Features::RING_PACKED,
-            Features::MRG_RXBUF,
-            Features::IN_ORDER,
-            Features::INDIRECT_DESC,
-            Features::EVENT_IDX,
-        ];
-        let kinds = (0..1 << features.len()).map(move |bits| {
-            let on = features.iter().enumerate().filter(|(k, _)| bits >> k & 1 != 0);
-            Self::new(size, on.fold(Features::empty(), |all, (_, f)| all | *f))
-        });
+        let kinds = (0..Self::KINDS).map(move |kind| Self::of(kind, size));
         kinds.flat_map(|shape| Simd::all().map(move |simd| Self { simd, ..shape }))
     }
 
@@ -210,12 +218,25 @@ impl Hand {
         }
     }
 
+    /// Id and slots of what seems to be next, in a ring that may be garbled: nothing is asserted.
+    pub fn offered(&self) -> (u16, u16) {
+        let size = self.shape.size;
+        if !self.shape.packed() {
+            let slot = usize::from(self.next_used as u16 & (size - 1));
+            return (self.at16(self.layout.driver + 4 + 2 * slot).load(Relaxed), 1);
+        }
+        let descs = (0..size).map(|k| self.desc(self.slot(self.next_used + u64::from(k)).0));
+        let chain = descs.enumerate().find(|(_, (_, _, _, flags))| flags & DESC_F_NEXT == 0);
+        chain.map_or((0, 1), |(k, (_, _, id, _))| (id, k as u16 + 1))
+    }
+
     /// Writes a used element at a position, whatever it says. Packed: it is visible at once, and ids have 16 bits.
     pub fn element(&self, position: u64, id: u32, len: u32) {
         if self.shape.packed() {
             let flags = if self.slot(position).1 { BOTH } else { 0 };
             self.packed_element(position, id as u16, len, flags);
         } else {
+            step();
             let at = self.layout.device + 4 + 8 * usize::from(position as u16 & (self.shape.size - 1));
             self.at32(at).store(id, Relaxed);
             self.at32(at + 4).store(len, Relaxed);
@@ -224,6 +245,7 @@ impl Hand {
 
     /// Packed: writes a descriptor with these flags.
     pub fn packed_element(&self, position: u64, id: u16, len: u32, flags: u16) {
+        step();
         let at = self.layout.desc + 16 * usize::from(self.slot(position).0);
         self.at32(at + 8).store(len, Relaxed);
         self.at16(at + 12).store(id, Relaxed);
@@ -264,6 +286,7 @@ impl Hand {
     /// Split: any used index.
     pub fn used_idx(&self, idx: u16) {
         if !self.shape.packed() {
+            step();
             self.at16(self.layout.device + 2).store(idx, Release);
         }
     }

@@ -35,7 +35,7 @@ impl Rig {
         let mut out = vec![MaybeUninit::uninit(); most];
         let begin = Instant::now();
         let n = rx.peek(&mut out);
-        self.spent += begin.elapsed();
+        self.spend(begin);
         assert!(n <= most);
         let (mut loans, mut begins, mut buffers) = (Vec::<Loan>::new(), true, HashSet::new());
         for frame in &out[..n] {
@@ -77,7 +77,7 @@ impl Rig {
         let End::Rx(rx) = &mut self.end else { panic!("not a receive queue") };
         let begin = Instant::now();
         rx.release(n);
-        self.spent += begin.elapsed();
+        self.spend(begin);
     }
 
     /// Receives up to `most` frames into this many bytes; the frames.
@@ -90,7 +90,7 @@ impl Rig {
         let begin = Instant::now();
         // SAFETY: the memory is ours, of this size.
         let n = unsafe { rx.copy_out(&mut places) };
-        self.spent += begin.elapsed();
+        self.spend(begin);
         assert!(n <= most);
         let mut at = 0;
         let frames = offsets.iter().zip(&lengths).take(n).map(|(offset, length)| {

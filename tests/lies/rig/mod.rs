@@ -3,14 +3,16 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part of the rig")]
 
+mod chance;
 mod hand;
 mod loans;
+mod more;
 
 use std::collections::HashSet;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU8, AtomicU64};
 use std::time::{Duration, Instant};
 
 use vuser::buf::MbufRef;
@@ -27,6 +29,7 @@ use vuser::net::tx::TxParts;
 use vuser::ring::Lie;
 use vuser::sys::shm::SharedMemory;
 
+pub use chance::Chance;
 pub use hand::{Hand, Lent, Shape, header};
 
 /// Bytes of the header in front of a frame: all shapes have VERSION_1.
@@ -121,6 +124,7 @@ impl Rig {
 
     /// The device is gone as it is, and another one comes, for which this was negotiated.
     pub fn reconnect(&mut self, shape: Shape, resend: bool) {
+        step();
         let (hand, end, memory) = Self::connect(shape, self.is_rx(), &self.pool, &self.board, &self.kick);
         let (seq, former) = (self.hand.seq, std::mem::replace(&mut self.end, end));
         match (former, &mut self.end) {
@@ -174,7 +178,7 @@ impl Rig {
         let mut out = vec![MaybeUninit::uninit(); most];
         let begin = Instant::now();
         let n = rx.burst(&mut out);
-        self.spent += begin.elapsed();
+        self.spend(begin);
         assert!(n <= most);
         // SAFETY: the burst has written as many.
         let frames: Vec<MbufRef> = out[..n].iter().map(|m| unsafe { m.assume_init() }).collect();
@@ -234,7 +238,7 @@ impl Rig {
         let End::Tx(tx) = &mut self.end else { panic!("not a transmit queue") };
         let begin = Instant::now();
         let n = tx.burst(packets);
-        self.spent += begin.elapsed();
+        self.spend(begin);
         assert!(n <= packets.len());
         parts[..n].iter().flatten().for_each(|s| assert!(self.held.remove(s)));
         n
@@ -253,7 +257,7 @@ impl Rig {
         let End::Tx(tx) = &mut self.end else { panic!("not a transmit queue") };
         let begin = Instant::now();
         let n = tx.done_cleanup(usize::MAX);
-        self.spent += begin.elapsed();
+        self.spend(begin);
         n
     }
 
@@ -350,7 +354,7 @@ impl Rig {
             End::Rx(rx) => rx.reclaim(),
             End::Tx(tx) => tx.reclaim(),
         }
-        self.spent += begin.elapsed();
+        self.spend(begin);
         assert_eq!(
             self.pool.available() + self.held.len(),
             self.count as usize,
@@ -366,43 +370,38 @@ impl Rig {
         assert!(self.spent < TIME, "{:?} in bursts", self.spent);
     }
 
+    /// The queue was at work since then, once.
+    fn spend(&mut self, begin: Instant) {
+        step();
+        self.spent += begin.elapsed();
+    }
+
     /// Time in bursts so far.
     pub fn spent(&self) -> Duration {
         self.spent
     }
 }
 
+/// What was done to rings by drivers and devices, one by one, in this process.
+static STEPS: AtomicU64 = AtomicU64::new(0);
+
+/// A driver has done something, or a device has written something. With many threads some are not counted.
+fn step() {
+    STEPS.store(steps() + 1, Relaxed);
+}
+
+/// Steps of this process so far.
+pub fn steps() -> u64 {
+    STEPS.load(Relaxed)
+}
+
 /// Writes a byte of memory that the other side may be using.
 pub fn scribble((base, bytes): (*mut u8, usize), at: usize, with: impl Fn(u8) -> u8) {
     assert!(at < bytes);
+    step();
     // SAFETY: the callers' areas are mapped as long as the rig lives; an atomic allows any other writer.
     let byte = unsafe { AtomicU8::from_ptr(base.add(at)) };
     byte.store(with(byte.load(Relaxed)), Relaxed);
-}
-
-/// Xorshift: numbers without a pattern, the same ones for a seed.
-#[derive(Clone, Debug)]
-pub struct Chance(u64);
-
-impl Chance {
-    pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    pub fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
-    }
-
-    pub fn below(&mut self, n: usize) -> usize {
-        self.next() as usize % n
-    }
-
-    pub fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
 }
 
 /// Says which shape it was when a test fails.
