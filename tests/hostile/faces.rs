@@ -154,7 +154,9 @@ fn verdict(line: &str, said: &[String]) -> Life {
     let fields: HashMap<&str, i64> = line.split(' ').filter_map(|f| f.split_once('=')).filter_map(number).collect();
     let of = |key: &str| fields.get(key).copied().unwrap_or(-1);
     let first = |word: &str| said.iter().find(|line| line.starts_with(word));
-    if of("corrupt") != 0 || of("buffers") != 0 {
+    if let Some(damaged) = first("corrupt") {
+        Life::new(Outcome::Corrupt, damaged.as_str())
+    } else if of("corrupt") != 0 || of("buffers") != 0 {
         Life::new(Outcome::Corrupt, line)
     } else if of("fds") != 0 {
         Life::new(Outcome::Leak, line)
