@@ -426,7 +426,7 @@ struct vuser_mbuf {
     uint16_t vlan_tci;
     // Hash of the packet, with VUSER_MBUF_F_RX_RSS_HASH.
     uint32_t hash_rss;
-    // Not used here.
+    // Not for the application.
     uint32_t hash_hi;
     // Not used here.
     uint16_t vlan_tci_outer;
@@ -1083,7 +1083,8 @@ int vuser_capture_stop(struct vuser_capture *capture);
 // bytes (what is above 4 GiB is not used), and returns how many. offsets[i] says where the i-th frame begins and
 // lengths[i] how many bytes it has; both have n places. A frame that does not fit any more stays the next to be
 // received; 65550 bytes are enough for any, and a longer one is dropped and counted when there are so many. VLAN tags
-// stay in frames. Never waits. 0 also when the device is stopped or the queue is broken: see
+// stay in frames. A checksum that the device left to be done (rx_csum) is finished in the copy, so that every frame is right
+// by itself. Never waits. 0 also when the device is stopped or the queue is broken: see
 // vuser_queue_status. It may take turns with vuser_rx_burst.
 uint16_t vuser_rx_burst_copy(struct vuser_queue *queue,
                              void *data,

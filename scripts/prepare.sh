@@ -25,7 +25,8 @@ need 'command -v capinfos' wireshark-common
 need 'command -v valgrind' valgrind
 # Packages, their manual, and the promise about the interface
 need 'command -v abidiff' abigail-tools
-need 'command -v man' 'man-db groff'
+need 'command -v man' man-db
+need 'command -v groff' groff
 need 'command -v dh' debhelper
 need 'command -v dh_python3' dh-python
 need 'command -v fakeroot' fakeroot
@@ -37,7 +38,7 @@ need 'command -v flex' flex
 need 'command -v bison' bison
 need 'command -v bc' bc
 need 'command -v xz' xz-utils
-need 'command -v ip' iproute2
+need 'command -v ip && command -v vdpa' iproute2
 need 'command -v ping' iputils-ping
 need 'test -x /usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk' openvswitch-switch-dpdk
 # Virtual machines with Debian's kernel: what starts them, and what their kernel is made ready with.
@@ -46,7 +47,6 @@ if [ "$(uname -m)" = x86_64 ]; then
     need 'command -v cpio' cpio
     need 'command -v depmod' kmod
     need 'command -v zstd' zstd
-    need 'command -v vdpa' iproute2
     command -v qemu-system-x86_64 >/dev/null 2>&1 || qemu=' qemu-system-x86'
 fi
 

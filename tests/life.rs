@@ -73,6 +73,36 @@ fn forwarding_goes_on_with_as_few_buffers_as_the_rings_have_slots() {
 }
 
 #[test]
+fn frames_are_lent_and_copied_through_the_handles_of_a_pair() {
+    for packed in [0, 1] {
+        let (mut device, pool) = device(&format!("path=loopback,queue_size=64,packed_vq={packed}"), 400);
+        let mut pairs = device.pairs();
+        let (rx, tx) = &mut pairs[0];
+        let data: Vec<u8> = (0..300).map(|n| n as u8 & 0x7e).collect();
+        assert_eq!(tx.burst_copy(&data, &[0, 100, 250, 299], &[100, 150, 51]), 3, "the third lies outside, and counts");
+        let (mut places, end) = ([MaybeUninit::uninit(); 4], Instant::now() + Duration::from_secs(30));
+        while rx.peek(&mut places).len() < 2 {
+            assert!(Instant::now() < end, "packed_vq={packed}: the frames do not come back");
+            rx.wait(Duration::from_millis(10));
+        }
+        let lent = rx.peek(&mut places);
+        // SAFETY: so many bytes are lent there.
+        let bytes = |n: usize| unsafe { std::slice::from_raw_parts(lent[n].data.cast::<u8>(), lent[n].len as usize) };
+        assert_eq!((lent.len(), bytes(0), bytes(1)), (2, &data[..100], &data[100..250]));
+        rx.release(1);
+        let (mut copy, mut offsets, mut lengths) = ([0; 200], [9; 3], [9; 2]);
+        assert_eq!(rx.burst_copy(&mut copy[..149], &mut offsets, &mut lengths), 0, "it does not fit");
+        while rx.burst_copy(&mut copy, &mut offsets, &mut lengths) == 0 {
+            assert!(Instant::now() < end, "packed_vq={packed}: what did not fit does not come");
+        }
+        assert_eq!((&copy[..150], offsets, lengths), (&data[100..250], [0, 9, 9], [150, 9]));
+        assert!(rx.peek(&mut places).is_empty());
+        device.stop().unwrap();
+        assert_eq!(pool.available(), 400);
+    }
+}
+
+#[test]
 fn frames_that_nobody_received_before_a_stop_are_counted() {
     let (mut device, pool) = device("path=loopback,mode=source,queue_size=64", 200);
     let end = Instant::now() + Duration::from_secs(5);

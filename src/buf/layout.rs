@@ -34,7 +34,7 @@ pub struct Mbuf {
     pub vlan_tci: u16,
     /// Hash of the packet, with VUSER_MBUF_F_RX_RSS_HASH.
     pub hash_rss: u32,
-    /// Not used here.
+    /// Not for the application.
     pub hash_hi: u32,
     /// Not used here.
     pub vlan_tci_outer: u16,

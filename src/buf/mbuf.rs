@@ -168,6 +168,7 @@ impl MbufRef {
         data_len, set_data_len: data_len u16;
         vlan_tci, set_vlan_tci: vlan_tci u16;
         hash_rss, set_hash_rss: hash_rss u32;
+        hash_hi, set_hash_hi: hash_hi u32;
         buf_len, set_buf_len: buf_len u16;
         pool, set_pool: pool *mut c_void;
         raw_next, set_raw_next: next *mut Mbuf;

@@ -11,7 +11,8 @@ use crate::net::copy::{Frames, Places};
 /// bytes (what is above 4 GiB is not used), and returns how many. offsets[i] says where the i-th frame begins and
 /// lengths[i] how many bytes it has; both have n places. A frame that does not fit any more stays the next to be
 /// received; 65550 bytes are enough for any, and a longer one is dropped and counted when there are so many. VLAN tags
-/// stay in frames. Never waits. 0 also when the device is stopped or the queue is broken: see
+/// stay in frames. A checksum that the device left to be done (rx_csum) is finished in the copy, so that every frame is right
+/// by itself. Never waits. 0 also when the device is stopped or the queue is broken: see
 /// vuser_queue_status. It may take turns with vuser_rx_burst.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_rx_burst_copy(

@@ -408,6 +408,36 @@ impl RxHandle<'_> {
         unsafe { self.0.rx_burst(out) }
     }
 
+    /// Lends what comes next, in place: in up to as many buffers as there are places. They stay the queue's, and are told again
+    /// until they are [given back](Self::release) or received by a burst; nobody is to look at them after that.
+    pub fn peek<'a>(&mut self, out: &'a mut [MaybeUninit<LentFrame>]) -> &'a [LentFrame] {
+        // SAFETY: as above.
+        let n = unsafe { self.0.rx_peek(out) };
+        let lent = out.get(..n).unwrap_or_default();
+        // SAFETY: so many were lent, so written.
+        unsafe { &*(std::ptr::from_ref(lent) as *const [LentFrame]) }
+    }
+
+    /// Gives the first `n` buffers that are lent back to the device; fewer, where so many are not lent any more.
+    pub fn release(&mut self, n: usize) {
+        // SAFETY: as above.
+        unsafe { self.0.rx_release(n) }
+    }
+
+    /// Receives frames by copying them into `data`, one behind the other; how many. The `n`th begins at `offsets[n]` and has
+    /// `lengths[n]` bytes. One that does not fit any more stays the next to be received.
+    pub fn burst_copy(&mut self, data: &mut [u8], offsets: &mut [u32], lengths: &mut [u32]) -> usize {
+        let n = offsets.len().min(lengths.len());
+        let size = data.len().min(u32::MAX as usize);
+        // SAFETY: as above; the memory is borrowed, and numbers are good as places for numbers.
+        unsafe {
+            let row = |numbers: &mut [u32]| &mut *(std::ptr::from_mut(numbers) as *mut [MaybeUninit<u32>]);
+            let (offsets, lengths) =
+                (row(offsets.get_mut(..n).unwrap_or_default()), row(lengths.get_mut(..n).unwrap_or_default()));
+            self.0.rx_copy(&mut Places { data: data.as_mut_ptr(), size, offsets, lengths })
+        }
+    }
+
     /// Waits until there may be frames, or the time is over (false).
     pub fn wait(&mut self, at_most: Duration) -> bool {
         // SAFETY: as above.
@@ -423,5 +453,14 @@ impl TxHandle<'_> {
     pub unsafe fn burst(&mut self, packets: &[MbufRef]) -> usize {
         // SAFETY: the handle is exclusive; the packets are promised.
         unsafe { self.0.tx_burst(packets) }
+    }
+
+    /// Sends frames by copying them out of `data`, from the first on; how many were taken. The `n`th begins at `offsets[n]` and
+    /// has `lengths[n]` bytes; one that does not lie in `data` counts as taken, and as bad_packet.
+    pub fn burst_copy(&mut self, data: &[u8], offsets: &[u32], lengths: &[u32]) -> usize {
+        let n = offsets.len().min(lengths.len());
+        let rows = (offsets.get(..n).unwrap_or_default(), lengths.get(..n).unwrap_or_default());
+        // SAFETY: the handle is exclusive, and the memory is borrowed.
+        unsafe { self.0.tx_copy(Frames { data: data.as_ptr(), size: data.len(), offsets: rows.0, lengths: rows.1 }) }
     }
 }

@@ -4,7 +4,9 @@ use std::mem::MaybeUninit;
 
 use arrayvec::ArrayVec;
 
-use super::lend::MORE;
+use super::checksum::Unfinished;
+use super::header;
+use super::lend::{MORE, NEEDS_CSUM, said};
 use super::rx::{MOST, RxQueue};
 use super::tx::TxQueue;
 use super::vlan;
@@ -74,6 +76,16 @@ impl Places<'_> {
         }
         Some(behind)
     }
+
+    /// Finishes the checksum of a frame that was put here.
+    ///
+    /// # Safety
+    /// It was.
+    #[cold]
+    unsafe fn finish(&mut self, at: usize, behind: usize, checksum: Unfinished) {
+        // SAFETY: inside of the application's memory, which is ours during the call.
+        unsafe { checksum.finish(self.data.wrapping_add(at), behind - at) };
+    }
 }
 
 /// A piece of a frame.
@@ -93,17 +105,23 @@ impl<R: Ring> RxQueue<R> {
             while let Some(rest) = frames.get(done..lent).filter(|rest| !rest.is_empty()) {
                 // SAFETY: lent, so written.
                 let rest = rest.iter().map(|frame| unsafe { frame.assume_init() });
+                let Some(first) = rest.clone().next() else { break };
+                let needs_csum = first.flags & NEEDS_CSUM != 0;
                 let more = rest.clone().take_while(|frame| frame.flags & MORE != 0).count();
                 let parts = rest.take(more + 1).map(|frame| (frame.data.cast::<u8>(), frame.len as usize));
-                if done + more >= lent {
+                if done + more >= lent || (needs_csum && self.loan.backlog > 0) {
                     break;
                 }
                 // SAFETY: passed on; the parts are lent.
                 let Some(behind) = (unsafe { to.put(n, at, parts) }) else { break };
+                if needs_csum {
+                    // SAFETY: the frame has just been put there.
+                    unsafe { to.finish(at, behind, self.unfinished(first.data.cast())) };
+                }
                 (n, at, done) = (n + 1, behind, done + more + 1);
             }
             self.release(done);
-            let is_parted = self.loan.hidden > 0 && done == 0;
+            let is_parted = done == 0 && self.loan.hidden + self.loan.backlog > 0;
             let is_stuck = lent > 0 && done == 0 && at == 0 && to.size >= LONGEST;
             self.loan.end();
             if is_parted || is_stuck {
@@ -117,7 +135,16 @@ impl<R: Ring> RxQueue<R> {
         n
     }
 
-    /// The next frame has more buffers than are looked at at once, or is longer than any can be: it is received first.
+    /// The checksum that is left to be done of a frame in the ring, of which this is the first byte.
+    #[cold]
+    fn unfinished(&self, data: *const u8) -> Unfinished {
+        let hdr_len = usize::from(self.framing.hdr_len);
+        // SAFETY: in the ring a frame has its header in front.
+        Unfinished::of(&unsafe { header::read(data.wrapping_sub(hdr_len), hdr_len) })
+    }
+
+    /// The next frame has more buffers than are looked at at once, or is longer than any can be, or is not in the ring any
+    /// more and not finished: it is received first.
     ///
     /// # Safety
     /// As [`copy_out`](Self::copy_out).
@@ -134,6 +161,10 @@ impl<R: Ring> RxQueue<R> {
         let parts = frame.segments().map(|s| (s.data().cast_const(), usize::from(s.data_len())));
         // SAFETY: passed on; the segments are the frame's.
         let behind = unsafe { to.put(n, at, parts) };
+        if said(frame) & NEEDS_CSUM != 0 {
+            // SAFETY: the frame has just been put there, if it has.
+            unsafe { to.finish(at, behind.unwrap_or(at), Unfinished::of_word(frame.hash_hi())) };
+        }
         // One that is too long would be the first for ever.
         let is_too_long = to.size >= LONGEST && frame.pkt_len() as usize > LONGEST;
         let counters = &self.board.counters;

@@ -1,6 +1,7 @@
 //! The header in front of each frame (VIRTIO 5.1.6): what a received one means for the mbuf, and what an mbuf asks
 //! for on transmit.
 
+use super::checksum::{Unfinished, fold};
 use crate::buf::MbufRef;
 use crate::buf::mbuf::{flags, ptype};
 use crate::mem::lanes::Lanes;
@@ -112,6 +113,9 @@ pub fn apply(header: &NetHdr, m: MbufRef, features: Features) -> Result<(), BadH
     if features.contains(Features::HASH_REPORT) && hashed {
         ol_flags |= flags::RX_RSS_HASH;
         m.set_hash_rss(header.hash_value);
+    }
+    if ol_flags & flags::RX_L4_CKSUM_NONE == flags::RX_L4_CKSUM_NONE {
+        m.set_hash_hi(Unfinished::of(header).word());
     }
     m.set_ol_flags(ol_flags);
     m.set_packet_type(packet_type);
@@ -234,11 +238,4 @@ fn sum(m: MbufRef, from: u32, len: u32) -> u64 {
 fn put(m: MbufRef, at: u32, value: u16) {
     // SAFETY: inside the data of the first segment, as the callers have checked.
     unsafe { poke(m.data().add(at as usize), value.to_be_bytes()) };
-}
-
-fn fold(mut sum: u64) -> u16 {
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    sum as u16
 }

@@ -2,6 +2,7 @@
 //! once, whatever the ring's layout. [`path`] makes a queue for what was negotiated.
 
 mod backlog;
+mod checksum;
 pub mod copy;
 pub mod gate;
 pub mod header;

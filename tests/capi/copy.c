@@ -125,6 +125,40 @@ static void long_frames_come_back(struct rig *rig)
 	CHECK(offset == 0 && got == length && memcmp(large, out, length) == 0);
 }
 
+/* A frame of which the device left the checksum to be done, as one of the same machine does, is right in the copy. */
+static void checksums_are_finished(const char *devargs)
+{
+	static const uint8_t ip[] = { 8, 0, 0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2 };
+	struct rig rig = rig_open(devargs);
+	unsigned len;
+
+	CHECK(vuser_dev_start(rig.dev) == 0);
+	for (len = 60; len < 1400; len += 31) {
+		struct vuser_mbuf *m = make_frame(rig.pool, (uint16_t)len, len);
+		uint8_t *data = (uint8_t *)vuser_mbuf_data(m);
+		const uint32_t udp = len - 34;
+		/* The pseudo-header: addresses, protocol, length. */
+		uint32_t offset, length, sum = 17 + udp, i;
+		double end = seconds() + 10;
+
+		memcpy(data + 12, ip, sizeof(ip));
+		m->ol_flags = VUSER_MBUF_F_TX_IPV4 | VUSER_MBUF_F_TX_UDP_CKSUM;
+		CHECK(vuser_mbuf_set_tx_offload(m, 14, 20, 8, 0) == 0);
+		CHECK(vuser_tx_prepare(rig.tx, &m, 1) == 1 && vuser_tx_burst(rig.tx, &m, 1) == 1);
+		while (vuser_rx_burst_copy(rig.rx, in, sizeof(in), &offset, &length, 1) == 0) {
+			CHECK(seconds() < end);
+			vuser_queue_wait(rig.rx, 10);
+		}
+		CHECK(offset == 0 && length == len);
+		for (i = 26; i < len; i++)
+			sum += i % 2 == 0 ? (uint32_t)in[i] << 8 : in[i];
+		while (sum > 0xffff)
+			sum = (sum & 0xffff) + (sum >> 16);
+		CHECK(sum == 0xffff);
+	}
+	rig_close(&rig);
+}
+
 int main(void)
 {
 	static const char *const devices[] = {
@@ -150,5 +184,8 @@ int main(void)
 		CHECK(vuser_dev_stop(rig.dev) == 0);
 		rig_close(&rig);
 	}
+	checksums_are_finished("path=loopback,csum=1,rx_csum=1");
+	checksums_are_finished("path=loopback,csum=1,rx_csum=1,packed_vq=1");
+	checksums_are_finished("path=loopback,csum=1,rx_csum=1,mrg_rxbuf=0,in_order=0");
 	return 0;
 }

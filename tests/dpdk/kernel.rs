@@ -19,7 +19,7 @@ fn frames_are_spread_by_the_table_of_the_port() {
     }
     let output = Command::new(vm.join("run-in-qemu"))
         .env("VM_KERNEL", String::from_utf8_lossy(&build.stdout).trim())
-        .envs([("VM_TIMEOUT", "240"), ("VM_NICS", "1")])
+        .envs([("VM_TIMEOUT", "600"), ("VM_NICS", "1")])
         .arg("bash")
         .arg(root().join("tests/dpdk/spread.sh"))
         .args([made("tests/port"), made("librte_net_vuser.so")])
@@ -49,7 +49,7 @@ fn ports_of_the_kernel() {
     }
     let output = Command::new(vm.join("run-in-uml"))
         .env("VM_KERNEL", String::from_utf8_lossy(&build.stdout).trim())
-        .env("VM_TIMEOUT", "120")
+        .env("VM_TIMEOUT", "400")
         .arg("bash")
         .arg(root().join("tests/dpdk/kernel.sh"))
         .args([made("tests/port"), made("librte_net_vuser.so")])

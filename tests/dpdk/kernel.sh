@@ -3,44 +3,11 @@
 # root and alone. Drives build/tests/port; ends with 0 if all was as it should be.
 #   $1  the port program    $2  the driver
 set -eu
-export RUNTIME_DIRECTORY=/tmp/dpdk
-mkdir -p $RUNTIME_DIRECTORY
-coproc PORT { exec "$1" --no-pci --no-telemetry --no-huge -m 64 -d "$2" --lcores=0@0 2>/tmp/log; }
-
-fail() {
-    echo "FAILED: $*"
-    cat /tmp/log
-    exit 1
-}
-answer() { # what was said
-    local line
-    while read -r -t 30 line <&"${PORT[0]}"; do
-        case $line in
-            ok*) ANSWER="$line	"; echo "$1 -> $line"; return ;;
-            error*) fail "$1 -> $line" ;;
-        esac
-    done
-    fail "$1: no answer"
-}
-tell() {
-    echo "$*" >&"${PORT[1]}"
-    answer "$*"
-}
-# The last answer has these fields.
-has() {
-    local field
-    for field in "$@"; do
-        case $ANSWER in
-            *"	$field	"*) ;;
-            *) fail "not $field: $ANSWER" ;;
-        esac
-    done
-}
+. "$(dirname "$0")/talk.sh"
 is() { # what it is, what it should be
     [ "$1" = "$2" ] || fail "$1 is not $2"
 }
 counted() { cat "/sys/class/net/tap0/statistics/$1"; }
-answer "the program comes up"
 tell pool name=port count=3000
 
 echo "--- vhost-net: two queues, link, interrupts, MAC and MTU in step, restarts"
@@ -53,8 +20,8 @@ for layout in packed_vq=0,mrg_rxbuf=1 packed_vq=0,mrg_rxbuf=0; do
     # What happened before does not count.
     tell links port=0
     ip link set tap0 up
-    tell links port=0 until=1 wait=5000
-    tell link port=0 until=1 wait=5000
+    tell links port=0 until=1 wait=30000
+    tell link port=0 until=1 wait=30000
     has up=1
     ip addr add 1.1.1.1/24 dev tap0
     ip neigh replace 1.1.1.2 lladdr 02:00:00:00:00:08 dev tap0
@@ -68,7 +35,7 @@ for layout in packed_vq=0,mrg_rxbuf=1 packed_vq=0,mrg_rxbuf=0; do
     done
     tell sleep ms=0
     ping -c 1 -W 0.1 1.1.1.2 > /dev/null && fail "who has answered?"
-    tell sleep ms=3000
+    tell sleep ms=30000
     has woken=1
     for queue in 0 1; do
         tell arm port=0 queue=$queue on=0
@@ -77,10 +44,9 @@ for layout in packed_vq=0,mrg_rxbuf=1 packed_vq=0,mrg_rxbuf=0; do
     before=$(counted tx_packets)
     ping -c 20 -i 0.002 -W 0.1 1.1.1.2 > /dev/null && fail "who has answered?"
     tell take port=0 most=500
-    one=${ANSWER#*taken=}
+    one=$(field_of taken)
     tell take port=0 queue=1 most=500
-    two=${ANSWER#*taken=}
-    is $((${one%%	*} + ${two%%	*})) $(($(counted tx_packets) - before + 1))
+    is $((one + $(field_of taken))) $(($(counted tx_packets) - before + 1))
 
     # The port sends, on both queues: the kernel counts every frame.
     for round in 1 2 3; do
@@ -89,14 +55,14 @@ for layout in packed_vq=0,mrg_rxbuf=1 packed_vq=0,mrg_rxbuf=0; do
         has sent=200
         tell send port=0 queue=1 frames=200
         has sent=200
-        for try in $(seq 200); do
+        for try in $(seq 3000); do
             [ "$(counted rx_packets)" = $((before + 400)) ] && break
             sleep 0.01
         done
         is "$(counted rx_packets)" $((before + 400))
         tell stop port=0
         tell start port=0
-        tell link port=0 until=1 wait=5000
+        tell link port=0 until=1 wait=30000
         has up=1
     done
 
@@ -105,7 +71,7 @@ for layout in packed_vq=0,mrg_rxbuf=1 packed_vq=0,mrg_rxbuf=0; do
     is "$(cat /sys/class/net/tap0/mtu)" 1400
     tell links port=0
     ip link set tap0 down
-    tell links port=0 until=1 wait=5000
+    tell links port=0 until=1 wait=30000
     has events=1
     tell link port=0
     has up=0
@@ -123,7 +89,7 @@ for layout in packed_vq=0 packed_vq=0,mrg_rxbuf=0,in_order=0; do
     for round in 1 2 3; do
         tell configure port=0 lsc=1
         tell start port=0
-        tell link port=0 until=1 wait=5000
+        tell link port=0 until=1 wait=30000
         has up=1
         tell exchange port=0 frames=1000 sizes=64,1024 window=64
         has lost=0 corrupt=0
@@ -135,6 +101,4 @@ for layout in packed_vq=0 packed_vq=0,mrg_rxbuf=0,in_order=0; do
 done
 tell census
 has port=3000
-exec {PORT[1]}>&-
-wait "$PORT_PID" || fail "the program ended with $?"
-echo "ALL RIGHT"
+leave

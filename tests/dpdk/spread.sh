@@ -5,8 +5,6 @@
 set -eu
 # vDPA pins all memory that it is told of.
 ulimit -l unlimited
-export RUNTIME_DIRECTORY=/tmp/dpdk
-mkdir -p $RUNTIME_DIRECTORY
 at=0000:00:13.0 pci=/sys/bus/pci/devices/0000:00:13.0
 [ -e $pci ] || { echo "NO TAPS"; exit 0; }
 # As in tests/vm/inside/nics/lab.rs: the device shows all its queues only to whoever has asked for them.
@@ -24,47 +22,13 @@ near=$(ls /sys/bus/pci/devices/0000:00:14.0/virtio*/net)
 ip addr add 10.9.0.2/24 dev $near
 ip link set $near up
 ip neigh add 10.9.0.1 lladdr 02:00:00:00:01:03 nud permanent dev $near
-coproc PORT { exec "$1" --no-pci --no-telemetry --no-huge -m 64 -d "$2" --lcores=0@0 2>/tmp/log; }
-
-fail() {
-    echo "FAILED: $*"
-    cat /tmp/log
-    exit 1
-}
-answer() { # what was said
-    local line
-    while read -r -t 30 line <&"${PORT[0]}"; do
-        case $line in
-            ok*) ANSWER="$line	"; echo "$1 -> $line"; return ;;
-            error*) fail "$1 -> $line" ;;
-        esac
-    done
-    fail "$1: no answer"
-}
-tell() {
-    echo "$*" >&"${PORT[1]}"
-    answer "$*"
-}
-# The last answer has these fields.
-has() {
-    local field
-    for field in "$@"; do
-        case $ANSWER in
-            *"	$field	"*) ;;
-            *) fail "not $field: $ANSWER" ;;
-        esac
-    done
-}
-field_of() { # of the last answer, a number
-    local rest=${ANSWER#*"	$1="}
-    echo "${rest%%	*}"
-}
+. "$(dirname "$0")/talk.sh"
 # Sends so many datagrams; how many come by each queue, in COUNTS. Each has DPDK's hash of addresses and ports.
 spread() {
     local n queue all=0 try
     for n in $(seq $1); do echo "$n" > /dev/udp/10.9.0.1/7000; done
     COUNTS=(0 0 0 0)
-    for try in $(seq 100); do
+    for try in $(seq 600); do
         for queue in 0 1 2 3; do
             tell hashes port=0 queue=$queue
             has wrong=0 none=0 addresses=0
@@ -78,13 +42,12 @@ spread() {
     [ $all = $1 ] || fail "$all of $1 datagrams come: ${COUNTS[*]}"
     echo "${COUNTS[*]}"
 }
-answer "the program comes up"
 tell pool name=port count=6000
 tell attach name=net_vuser0 args=path=/dev/vhost-vdpa-0,queues=4
 # Addresses and ports of UDP and TCP over IPv4, and the hash with the frame.
 tell configure port=0 rxq=4 rss=$((1 << 2 | 1 << 4 | 1 << 5)) rxo=$((1 << 19))
 tell start port=0
-tell link port=0 until=1 wait=5000
+tell link port=0 until=1 wait=30000
 has up=1
 echo "--- all queues, as configured"
 spread 200
@@ -107,7 +70,7 @@ spread 100
 [ ${COUNTS[0]} = 0 ] && [ ${COUNTS[3]} = 0 ] || fail "other queues get ${COUNTS[*]}"
 tell stop port=0
 tell start port=0
-tell link port=0 until=1 wait=5000
+tell link port=0 until=1 wait=30000
 spread 100
 [ ${COUNTS[0]} = 0 ] && [ ${COUNTS[3]} = 0 ] || fail "other queues get ${COUNTS[*]}"
 tell stop port=0
@@ -115,6 +78,4 @@ tell close port=0
 tell detach name=net_vuser0
 tell census
 has port=6000
-exec {PORT[1]}>&-
-wait "$PORT_PID" || fail "the program ended with $?"
-echo "ALL RIGHT"
+leave

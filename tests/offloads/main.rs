@@ -4,12 +4,14 @@
 #[allow(dead_code, reason = "a rig has more than one test needs")]
 mod rig;
 
+use std::mem::MaybeUninit;
 use std::sync::atomic::Ordering;
 
 use rig::{OFFLOADS, Plan, Rig, bytes, chained, frame, free, kinds, plain, segment};
 use vuser::buf::MbufRef;
 use vuser::buf::mbuf::flags;
 use vuser::mem::lanes::Simd;
+use vuser::net::copy::Places;
 use vuser::net::rx::RxOptions;
 use vuser::spec::net::NetHdr;
 use vuser::spec::virtio::Features;
@@ -297,5 +299,96 @@ fn a_merged_frame_whose_last_buffers_come_later_is_completed_by_a_later_burst() 
         }
         assert_eq!((rig.rx_stats().packets, rig.rx_stats().bad_header), (2, 1));
         rig.finish();
+    }
+}
+
+/// Frames copied out of a queue.
+fn copies(rig: &mut Rig) -> Vec<Vec<u8>> {
+    let mut data = vec![0xeeu8; 1 << 18];
+    let (mut offsets, mut lengths) = ([MaybeUninit::new(0); 16], [MaybeUninit::new(0); 16]);
+    let to = &mut Places { data: data.as_mut_ptr(), size: data.len(), offsets: &mut offsets, lengths: &mut lengths };
+    // SAFETY: the memory is ours.
+    let n = unsafe { rig.rx.copy_out(to) };
+    // SAFETY: they are numbers from the beginning.
+    let number = |places: &[MaybeUninit<u32>], n: usize| unsafe { places[n].assume_init() } as usize;
+    (0..n).map(|n| data[number(&offsets, n)..][..number(&lengths, n)].to_vec()).collect()
+}
+
+/// The frame with the checksum that its device left to be done, by the book.
+fn finished(header: NetHdr, mut frame: Vec<u8>) -> Vec<u8> {
+    let covered = &mut frame[usize::from(header.csum_start)..];
+    let words = covered.chunks(2).map(|w| u32::from(w[0]) << 8 | u32::from(w.get(1).copied().unwrap_or(0)));
+    let mut sum: u32 = words.sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    let checksum = if sum == 0xffff { sum as u16 } else { !(sum as u16) };
+    covered[usize::from(header.csum_offset)..][..2].copy_from_slice(&checksum.to_be_bytes());
+    frame
+}
+
+#[test]
+fn checksums_are_finished_in_copies_on_every_path() {
+    for (simd, features) in kinds() {
+        let options = RxOptions { vlan_strip: true, port: 7, sort: false, gate: 0, shift: 0 };
+        let mut rig = Plan { options, ..Plan::new(simd, features | OFFLOADS) }.build();
+        rig.rx.refill();
+        let tcp = NetHdr { flags: 1, csum_start: 34, csum_offset: 16, ..NetHdr::default() };
+        let udp = NetHdr { csum_start: 54, csum_offset: 6, ..tcp };
+        let large = NetHdr { gso_type: 1, gso_size: 500, ..tcp };
+        let (plain, good) = (NetHdr::default(), NetHdr { flags: 2, ..NetHdr::default() });
+        // Segments of which nothing is said do not become better.
+        let segments = NetHdr { flags: 0, ..large };
+        let mut given: Vec<_> = [plain, tcp, udp, plain, large, good, segments]
+            .into_iter()
+            .enumerate()
+            .map(|(n, header)| (header, frame(n, 200 + n)))
+            .collect();
+        given[1].1[12..14].copy_from_slice(&[0x81, 0]);
+        if features.contains(Features::MRG_RXBUF) {
+            given.push((tcp, frame(8, 7001)));
+        }
+        for (header, frame) in &given {
+            assert!(rig.arrive(*header, frame));
+        }
+        rig.publish();
+        let expected = |given: &[(NetHdr, Vec<u8>)]| -> Vec<Vec<u8>> {
+            let one = |(h, f): &(NetHdr, Vec<u8>)| if h.flags == 1 { finished(*h, f.clone()) } else { f.clone() };
+            given.iter().map(one).collect()
+        };
+        let mut got = Vec::new();
+        while got.len() < given.len() {
+            let some = copies(&mut rig);
+            assert!(!some.is_empty(), "{features:?}: {} of {}", got.len(), given.len());
+            got.extend(some);
+        }
+        assert_eq!(got, expected(&given), "{features:?}");
+        rig.finish();
+    }
+}
+
+#[test]
+fn checksums_are_finished_of_frames_that_are_not_in_the_ring_any_more() {
+    let merged = |f: &Features| f.contains(Features::MRG_RXBUF) && !f.contains(Features::IN_ORDER);
+    for (simd, features) in kinds().into_iter().filter(|(_, f)| merged(f)) {
+        // One that a burst had begun to receive, and one of more buffers than are looked at at once.
+        for (len, data_size) in [(7001, 2048), (9001, 128)] {
+            let plan = Plan::new(simd, features | OFFLOADS);
+            let mut rig = Plan { data_size: data_size + 128, size: 256, ..plan }.build();
+            rig.rx.refill();
+            let header = NetHdr { flags: 1, csum_start: 34, csum_offset: 16, ..NetHdr::default() };
+            let data = frame(1, len);
+            let buffers = rig.fill(header, &data).unwrap();
+            for (n, (chain, len)) in buffers.iter().enumerate() {
+                rig.rx_side.ring.push_used(chain, *len);
+                if n == 0 && data_size == 2048 {
+                    rig.publish();
+                    assert!(rig.receive(1).is_empty());
+                }
+            }
+            rig.publish();
+            assert_eq!(copies(&mut rig), [finished(header, data)], "{features:?}, {len} bytes");
+            rig.finish();
+        }
     }
 }

@@ -76,6 +76,23 @@ def test_arrays(device: vuser.Device, kind: str) -> None:
     assert [bytes(packet) for packet in device.rx[0].burst()] == frames[60:]
 
 
+def test_a_checksum_is_finished_in_a_copy() -> None:
+    """The device leaves it to be done, as one of the same machine does."""
+    head = bytes.fromhex("020000000002 020000000001 0800 450000400000000040110000 c0000201 c0000202 03e803e9002c0000")
+    with vuser.Device(path="loopback", csum=True, rx_csum=True) as device:
+        packet = device.pool.packet(head + bytes(range(36)))
+        packet.flags = vuser.VUSER_MBUF_F_TX_IPV4 | vuser.VUSER_MBUF_F_TX_UDP_CKSUM
+        packet.set_tx_offload(14, 20, 8)
+        assert device.tx[0].prepare([packet]) == 1
+        assert device.tx[0].burst([packet]) == 1
+        data, offsets, lengths = bytearray(200), array("I", [0]), array("I", [0])
+        until(lambda: device.rx[0].burst_into(data, offsets, lengths))
+        assert lengths[0] == 78
+        # Addresses and the datagram, its length and protocol once more.
+        words = sum(int.from_bytes(data[at : at + 2], "big") for at in range(26, 78, 2)) + 17 + 44
+        assert words % 0xFFFF == 0
+
+
 def test_arrays_that_can_not_be(device: vuser.Device) -> None:
     numbers = array("I", bytes(16))
     rx, tx = device.rx[0], device.tx[0]

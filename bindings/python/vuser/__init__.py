@@ -20,9 +20,20 @@ from ._library import path as library_path
 from ._library import version as library_version
 from ._log import TRACE, set_log
 from ._loopback import Loopback
+from ._memory import DirtyLog
 from ._pool import Packet, Pool
 from ._queue import Queue, RxQueue, TxQueue
-from ._stats import CaptureStats, DeviceInfo, DeviceStats, Event, EventKind, Feature, LoopbackStats, QueueStats
+from ._stats import (
+    CaptureStats,
+    DeviceInfo,
+    DeviceStats,
+    Event,
+    EventKind,
+    Feature,
+    LoopbackStats,
+    QueueStats,
+    RssLimits,
+)
 
 __version__ = library_version()
 
@@ -36,6 +47,7 @@ __all__ = [
     "Device",
     "DeviceInfo",
     "DeviceStats",
+    "DirtyLog",
     "Error",
     "Event",
     "EventKind",
@@ -49,6 +61,7 @@ __all__ = [
     "Queue",
     "QueueStats",
     "RefusedError",
+    "RssLimits",
     "RxQueue",
     "TxQueue",
     "__version__",

@@ -7,7 +7,6 @@ import ctypes
 import os
 import threading
 from functools import partial
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from . import _abi, _process
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from ._core import Core
 
 
-class Capture:
+class Capture(_process.Closing):
     """A capture under way, made by :meth:`Device.capture`. It goes on until it is closed, also when the device is."""
 
     def __init__(self, core: Core, to: str | os.PathLike[str] | int, snaplen: int, frames: int, max_bytes: int) -> None:
@@ -68,12 +67,6 @@ class Capture:
         self._handle = 0
 
     def _exit(self) -> None:
-        self.close()
-
-    def __enter__(self) -> Capture:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
     def __repr__(self) -> str:

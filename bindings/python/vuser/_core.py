@@ -7,7 +7,7 @@ import errno
 import threading
 import weakref
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import _process
 from ._errors import ClosedError, Error
@@ -23,10 +23,11 @@ _CLOSE_S = 120.0
 _EXIT_S = 2.0
 
 
-def _end(handle: int, pools: list[Pool]) -> None:
-    """The pools are kept until here."""
+def _end(handle: int, pools: list[Pool], memory: dict[int, Any]) -> None:
+    """Pools and memory are kept until here."""
     lib.vuser_dev_uninit(handle)
     pools.clear()
+    memory.clear()
 
 
 class Core:
@@ -40,8 +41,10 @@ class Core:
         self._closer = 0
         self.open = True
         self.pools: list[Pool] = []
+        # What keeps the application's memory where it is, by its address.
+        self.memory: dict[int, Any] = {}
         self.queues: weakref.WeakSet[Queue] = weakref.WeakSet()
-        self._owner = _process.own(partial(_end, handle, self.pools))
+        self._owner = _process.own(partial(_end, handle, self.pools, self.memory))
         _process.remember(self)
 
     def __enter__(self) -> int:

@@ -8,7 +8,7 @@ import dataclasses
 import os
 import select
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +18,10 @@ from ._config import Config, Option
 from ._core import Core
 from ._errors import check
 from ._library import lib
+from ._memory import DirtyLog, place
 from ._pool import Pool
 from ._queue import Frame, Queue, RxQueue, TxQueue
-from ._stats import DeviceInfo, DeviceStats, Event, EventKind, Feature, fields, sized
+from ._stats import DeviceInfo, DeviceStats, Event, EventKind, Feature, RssLimits, fields, sized
 
 if TYPE_CHECKING:
     from .aio import Packets
@@ -284,6 +285,61 @@ class Device:
         """Receives frames of a VLAN too, or no longer."""
         self._control(lib.vuser_dev_vlan_filter, _word(vlan, "vlan"), bool(on))
 
+    def set_rss(self, types: int, key: bytes = b"", table: Sequence[int] = ()) -> None:
+        """Chooses what is hashed of received frames, VUSER_HASH_*, by which key (none: Microsoft's), and, where the device
+        spreads frames by their hash, the receive queue (pair) of each hash modulo the length of the table, a power of two
+        (none: evenly). A device made with hash=1 gives each packet its ``hash``."""
+        words = (ctypes.c_uint16 * len(table))(*(_word(pair, "table") for pair in table))
+        raw = (ctypes.c_uint8 * len(key))(*key)
+        rss = sized(_abi.vuser_rss)
+        rss.types, rss.key_len, rss.table_len = _dword(types, "types"), _word(len(key), "key"), _word(len(table), "table")
+        rss.key = ctypes.addressof(raw) if key else None
+        rss.table = ctypes.addressof(words) if table else None
+        self._control(lib.vuser_dev_set_rss, ctypes.byref(rss))
+
+    @property
+    def rss_limits(self) -> RssLimits:
+        """What can be chosen with set_rss."""
+        limits = sized(_abi.vuser_rss_limits)
+        self._control(lib.vuser_dev_rss_limits, ctypes.byref(limits))
+        made: RssLimits = fields(limits, RssLimits)
+        return made
+
+    # Memory
+
+    def mem_register(self, memory: Any, fd: int, offset: int = 0) -> None:
+        """Gives memory of yours to the device, a writable mapping (``mmap.mmap``) from ``offset`` of the file ``fd`` on, a memfd
+        for example: for code in C that makes packets in it, since packets made here are of a Pool, which needs no such call.
+        It stays where it is until it is taken away again or the device is closed."""
+        held, at, size = place(memory)
+        if not 0 <= fd <= 0x7FFFFFFF or not 0 <= offset < 1 << 64:
+            raise ValueError(f"fd={fd}, offset={offset} can't be")
+        with self._core as device:
+            check(lib.vuser_mem_register(device, fd, offset, size, at))
+            self._core.memory[at] = held
+
+    def mem_unregister(self, memory: Any) -> None:
+        """Takes memory away from the device that was given to it by mem_register."""
+        held, at, _ = place(memory)
+        with self._core as device:
+            check(lib.vuser_mem_unregister(device, at))
+            self._core.memory.pop(at, None)
+        del held
+
+    def mem_contains(self, memory: Any) -> bool:
+        """Whether the device was told of all of this memory, a pool or a writable buffer, or will be at its next start."""
+        held, at, size = place(memory)
+        with self._core as device:
+            told = bool(lib.vuser_mem_contains(device, at, size))
+        del held
+        return told
+
+    def dirty_log(self) -> DirtyLog:
+        """Has the back-end note which memory it writes, page by page, until the log is closed."""
+        return DirtyLog(self._core)
+
+    # Its address in the network
+
     def announce(self) -> None:
         """Has the back-end tell the network that the device's address is here now."""
         self._control(lib.vuser_dev_announce)
@@ -300,6 +356,12 @@ def _word(value: int, name: str) -> int:
     """ctypes would cut off what does not fit."""
     if not 0 <= value <= 0xFFFF:
         raise ValueError(f"{name}={value} is not a number from 0 to 65535")
+    return value
+
+
+def _dword(value: int, name: str) -> int:
+    if not 0 <= value <= 0xFFFFFFFF:
+        raise ValueError(f"{name}={value} is not a number of 32 bits")
     return value
 
 

@@ -7,7 +7,6 @@ import ctypes
 import os
 import threading
 from functools import partial
-from types import TracebackType
 
 from . import _abi, _process
 from ._errors import ClosedError, check
@@ -15,7 +14,7 @@ from ._library import lib
 from ._stats import LoopbackStats, fields, sized
 
 
-class Loopback:
+class Loopback(_process.Closing):
     """A vhost-user back-end that listens at a path, in a thread of this process, until it is closed.
 
     ``mode`` is "echo" (it returns frames), "sink" (it takes them) or "source" (it makes them, of ``frame`` bytes).
@@ -62,12 +61,6 @@ class Loopback:
         self._handle = 0
 
     def _exit(self) -> None:
-        self.close()
-
-    def __enter__(self) -> Loopback:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
     def __repr__(self) -> str:

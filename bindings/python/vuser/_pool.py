@@ -231,7 +231,7 @@ def _free_pool(handle: int, dropped: list[int]) -> None:
     lib.vuser_pool_free(handle)
 
 
-class Pool:
+class Pool(_process.Closing):
     """Packet buffers in memory that can be shared with devices. Any thread may use it.
 
     ``count`` buffers (8192) of ``data_size`` bytes (2176), of which ``headroom`` (128) lie in front of a received frame; in
@@ -325,6 +325,12 @@ class Pool:
                 self._looked_at.append((view, m))
 
     @property
+    def memory(self) -> memoryview:
+        """All memory of its buffers, to be read: what :meth:`DirtyLog.read` says is about this."""
+        self._use()
+        return self._memory.toreadonly()
+
+    @property
     def available(self) -> int:
         """Free buffers, not counting those that queues keep near."""
         handle = self._use()
@@ -407,12 +413,6 @@ class Pool:
 
     def _exit(self) -> None:
         """Its memory stays: other threads may look at it."""
-
-    def __enter__(self) -> Pool:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<vuser.Pool of {self.count} buffers of {self.data_size} bytes{', closed' if self._handle is None else ''}>"

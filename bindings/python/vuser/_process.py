@@ -12,7 +12,8 @@ import sys
 import threading
 import weakref
 from collections import deque
-from typing import Any, Callable, Protocol
+from types import TracebackType
+from typing import Any, Callable, Protocol, TypeVar
 
 from ._errors import Error
 
@@ -25,6 +26,25 @@ class Living(Protocol):
 
     def _exit(self) -> None:
         """The interpreter ends, other threads of it may go on."""
+
+
+_Self = TypeVar("_Self", bound="Closing")
+
+
+class Closing:
+    """As a context, it is closed at the end."""
+
+    __slots__ = ()
+
+    def close(self) -> None:
+        """Ends it."""
+        raise NotImplementedError
+
+    def __enter__(self: _Self) -> _Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
 
 
 _numbers = itertools.count(1)

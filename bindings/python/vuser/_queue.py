@@ -16,6 +16,7 @@ from . import _abi
 from ._core import Core
 from ._errors import ClosedError, Error, check
 from ._library import lib, quick
+from ._memory import writable
 from ._pool import MOST, Packet, Pool
 from ._stats import QueueStats, fields, sized
 
@@ -26,7 +27,6 @@ _POINTER = ctypes.sizeof(ctypes.c_void_p)
 _LOOK_MS = 100
 # Longest wait for a burst of another thread to end before a device is closed.
 _CLOSE_S = 10.0
-_Nothing = ctypes.c_char * 0
 # Formats of a buffer's numbers, which have the right size too.
 _INTEGERS = ("I", "i", "L", "l")
 
@@ -34,25 +34,15 @@ _rx_burst, _tx_burst = quick.vuser_rx_burst, quick.vuser_tx_burst
 _rx_copy, _tx_copy = lib.vuser_rx_burst_copy, lib.vuser_tx_burst_copy
 
 
-def _writable(name: str, buffer: Any) -> tuple[Any, int, int]:
-    """Something that keeps a buffer where it is, its address, and its bytes."""
-    view = memoryview(buffer)
-    try:
-        held = _Nothing.from_buffer(view)
-    except TypeError as error:
-        raise TypeError(f"{name} must be writable and contiguous: {error}") from None
-    return held, ctypes.addressof(held), view.nbytes
-
-
 def _readable(name: str, buffer: Any) -> tuple[Any, Any, int]:
-    """As _writable. What can't be written to is copied, but for bytes."""
+    """As writable. What can't be written to is copied, but for bytes."""
     if type(buffer) is bytes:
         return buffer, buffer, len(buffer)
     view = memoryview(buffer)
     if view.readonly:
         copy = view.tobytes()
         return copy, copy, len(copy)
-    return _writable(name, view)
+    return writable(name, view)
 
 
 def _put_back(packets: Sequence[Any], found: Sequence[int]) -> None:
@@ -343,13 +333,14 @@ class RxQueue(Queue):
     def burst_into(self, buffer: Any, offsets: Any, lengths: Any, n: int | None = None) -> int:
         """Receives up to n frames by copying them into a buffer (a numpy array, a bytearray), one behind the other, and
         returns how many: the i-th begins at offsets[i] and has lengths[i] bytes. offsets and lengths are arrays of 32-bit
-        numbers; n is their length unless given. One call, and no object for each frame. Never waits."""
+        numbers; n is their length unless given. A checksum that the device left to be done (rx_csum) is finished in the
+        copy. One call, and no object for each frame. Never waits."""
         pool = self._pool
         if pool is not None and (pool._dropped or pool._looked_at):
             pool._flush()
-        data, at, size = _writable("buffer", buffer)
-        where, where_at, where_size = _writable("offsets", offsets)
-        long, long_at, long_size = _writable("lengths", lengths)
+        data, at, size = writable("buffer", buffer)
+        where, where_at, where_size = writable("offsets", offsets)
+        long, long_at, long_size = writable("lengths", lengths)
         places = min(where_size, long_size, MOST * 4) // 4
         n = places if n is None else min(n, places)
         _numbers("offsets", offsets, n)

@@ -168,6 +168,18 @@ class DeviceStats:
 
 
 @dataclass(frozen=True)
+class RssLimits:
+    """What can be chosen with :meth:`Device.set_rss`."""
+
+    #: Hash types that can be had, VUSER_HASH_*.
+    types: int
+    #: Bytes of the longest key.
+    key_len: int
+    #: Entries of the longest table; 0: the device does not spread frames by their hash.
+    table_len: int
+
+
+@dataclass(frozen=True)
 class LoopbackStats:
     """What a back-end of this library's has counted."""
 
