@@ -59,3 +59,46 @@ def parse_yaml(block):
         raise Wrong(f"{block.place}: {error}") from error
     if not all("kind" in d and "metadata" in d for d in documents if "apiVersion" in d):
         raise Wrong(f"{block.place}: an object of Kubernetes has kind and metadata")
+    for pod in (d for d in documents if d.get("kind") == "Pod"):
+        check_pod(block.place, pod)
+
+
+# What there is in the parts of a pod that pages have: a word that is none of these is dropped by a cluster, or refused.
+POD = {
+    "spec": "containers initContainers volumes securityContext restartPolicy nodeSelector hostNetwork",
+    "container": "name image command args env ports resources securityContext volumeMounts",
+    "spec.securityContext": "runAsUser runAsGroup runAsNonRoot fsGroup supplementalGroups seccompProfile",
+    "container.securityContext": "allowPrivilegeEscalation readOnlyRootFilesystem capabilities seccompProfile runAsUser runAsGroup runAsNonRoot",
+    "resources": "requests limits",
+    "mount": "name mountPath subPath readOnly",
+    "hostPath": "path type",
+}
+
+
+def check_pod(place, pod):
+    """Its words are Kubernetes's, it mounts what it has, and the paths of its programs lie in what is mounted."""
+
+    def known(kind, part):
+        unknown = set(part) - set(POD[kind].split())
+        if unknown:
+            raise Wrong(f"{place}: {kind} of a pod has no {', '.join(sorted(unknown))}")
+
+    spec = pod["spec"]
+    known("spec", spec)
+    known("spec.securityContext", spec.get("securityContext", {}))
+    volumes = {volume["name"] for volume in spec.get("volumes", [])}
+    for volume in spec.get("volumes", []):
+        known("hostPath", volume.get("hostPath", {}))
+    for container in spec["containers"]:
+        known("container", container)
+        known("container.securityContext", container.get("securityContext", {}))
+        known("resources", container.get("resources", {}))
+        mounts = container.get("volumeMounts", [])
+        for mount in mounts:
+            known("mount", mount)
+            if mount["name"] not in volumes:
+                raise Wrong(f"{place}: {container['name']} mounts {mount['name']}, which is no volume of the pod")
+        folders = tuple(f"path={mount['mountPath'].rstrip('/')}/" for mount in mounts)
+        for word in container.get("args", []):
+            if word.startswith("path=/") and not word.startswith(folders):
+                raise Wrong(f"{place}: {word} lies in no volume")
