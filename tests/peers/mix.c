@@ -2,7 +2,7 @@
 /*
  * mix: traffic both ways for as long as is asked for, and whatever can happen meanwhile, drawn from a seed.
  *
- *   mix --dir DIRECTORY --own PROGRAM [--testpmd PROGRAM] [--seconds N] [--seed N]
+ *   mix --dir DIRECTORY --own PROGRAM [--testpmd PROGRAM] [--seconds N] [--seed N] [--from SESSION] [--devices N]
  *   mix --victim DEVARGS
  *
  * One device after another, split and packed by turns, of other options, number of pairs and back-end each. A thread bursts;
@@ -108,12 +108,30 @@ static bool spawn(struct bench *b)
     return child_start(&b->run, &b->child);
 }
 
-static bool wait_for_link(struct bench *b)
+/* How often a back-end has come that was not the first. */
+static bool read_comings(struct bench *b, uint64_t *comings)
+{
+    struct vuser_dev_info info = { .size = sizeof(info) };
+    double begin;
+    int rc;
+
+    if (!CHECKED(b, "vuser_dev_get_info", vuser_dev_get_info(b->dev, &info)))
+        return false;
+    *comings = info.reconnects;
+    return true;
+}
+
+/* Of a back-end that has been met, as the latest of so many. */
+static bool wait_for_link(struct bench *b, uint64_t comings)
 {
     const double begin = now();
+    uint64_t came = 0;
 
-    while (vuser_dev_link(b->dev) != 1) {
-        if (!child_lives(&b->run, &b->child))
+    for (;;) {
+        /* Nobody has looked yet, perhaps, after one that has just died: the link may still be up. */
+        if (vuser_dev_link(b->dev) == 1 && (comings == 0 || (read_comings(b, &came) && came >= comings)))
+            break;
+        if (b->run.error[0] != '\0' || !child_lives(&b->run, &b->child))
             return false;
         if (now() - begin > UP_WITHIN)
             return wrong(&b->run, "no link %.0f s after the back-end was started", UP_WITHIN);
@@ -294,6 +312,17 @@ static void freeze(struct bench *b, unsigned ms)
     child_continue(&b->child);
 }
 
+/* Another back-end takes the place of this one, and is met: until then the library has, rightly, what is under way. */
+static bool replace(struct bench *b, void (*end)(struct child *))
+{
+    uint64_t comings;
+
+    if (!read_comings(b, &comings))
+        return false;
+    end(&b->child);
+    return spawn(b) && wait_for_link(b, comings + 1);
+}
+
 static bool act(struct bench *b, const struct action *a)
 {
     const uint16_t pair = (uint16_t)a->pair;
@@ -302,11 +331,9 @@ static bool act(struct bench *b, const struct action *a)
 
     switch (a->act) {
     case KILL:
-        child_kill(&b->child);
-        return spawn(b);
+        return replace(b, child_kill);
     case END:
-        child_end(&b->child);
-        return spawn(b);
+        return replace(b, child_end);
     case FREEZE:
         freeze(b, a->ms);
         return true;
@@ -395,14 +422,14 @@ static bool open_device(struct bench *b, const char *devargs)
 
 static bool happen(struct bench *b)
 {
-    if (!wait_for_link(b) || !move(b, "the start", 20))
+    if (!wait_for_link(b, 0) || !move(b, "the start", 20))
         return false;
     for (unsigned k = 0; k < b->session.nactions; k++) {
         const struct action *a = &b->session.actions[k];
         const char *name = act_names[a->act];
 
         watch(name, 120);
-        if (!act(b, a) || !wait_for_link(b))
+        if (!act(b, a) || !wait_for_link(b, 0))
             return false;
         /* Again once it is settled: what is lost must not be in the way. */
         if (!settle(b, name, may_lose(b, a->act)) || !move(b, name, a->ms))
@@ -499,8 +526,8 @@ static bool report(const struct bench *b)
            l->captured);
     for (unsigned k = 0; k < ACTS; k++)
         printf("%s\"%s\":%" PRIu64, k ? "," : "", act_names[k], l->done[k]);
-    printf("},\"leaked_mbufs\":%ld,\"leaked_fds\":%ld,\"leaked_maps\":%ld,\"grown_kib\":%ld,\"hangs\":0", b->mbufs,
-           b->fds_grown, b->shared_grown, b->grown);
+    printf("},\"leaked_mbufs\":%ld,\"leaked_fds\":%ld,\"leaked_maps\":%ld,\"grown_kib\":%ld", b->mbufs, b->fds_grown,
+           b->shared_grown, b->grown);
     printf(",\"longest_call\":\"%s\",\"longest_ms\":%.0f,\"deadline_ms\":%u,\"up_ms\":%.0f,\"error\":",
            b->longest_call ? b->longest_call : "", b->longest * 1e3, DEADLINES * b->config.timeout_ms + 2000,
            b->slowest_up * 1e3);
@@ -544,13 +571,14 @@ int main(int argc, char **argv)
         { "dir", required_argument, NULL, 'd' },    { "own", required_argument, NULL, 'o' },
         { "testpmd", required_argument, NULL, 't' }, { "seconds", required_argument, NULL, 's' },
         { "seed", required_argument, NULL, 'r' },   { "victim", required_argument, NULL, 'v' },
+        { "from", required_argument, NULL, 'f' },   { "devices", required_argument, NULL, 'n' },
         { NULL, 0, NULL, 0 },
     };
     static struct bench b;
     static char log[300];
     const double begin = now();
     double seconds = 60;
-    uint64_t number = 0;
+    uint64_t number = 0, end = UINT64_MAX;
     pthread_t thread;
     int c;
 
@@ -564,6 +592,8 @@ int main(int argc, char **argv)
         case 't': b.testpmd = optarg; break;
         case 's': seconds = strtod(optarg, NULL); break;
         case 'r': b.run.seed = strtoull(optarg, NULL, 10); break;
+        case 'f': number = strtoull(optarg, NULL, 10); break;
+        case 'n': end = strtoull(optarg, NULL, 10); break;
         case 'v': return victim(&b, optarg);
         default: return 2;
         }
@@ -573,10 +603,11 @@ int main(int argc, char **argv)
     snprintf(b.socket, sizeof(b.socket), "%s/s", b.dir);
     snprintf(log, sizeof(log), "%s/log", b.dir);
     b.child.log = log;
+    end = number + end < number ? end : number + end;
     printf("seed %" PRIu64 ", %.0f s\n", b.run.seed, seconds);
     if (pthread_create(&thread, NULL, traffic_main, &b.traffic) != 0)
         return 1;
-    while (!enough && now() - begin < seconds && one(&b, number++))
+    while (!enough && number < end && now() - begin < seconds && one(&b, number++))
         if (number % 10 == 0)
             printf("%.0f s: %" PRIu64 " frames out, %" PRIu64 " in\n", now() - begin, b.ledger.out, b.ledger.in);
     traffic_set(&b.traffic, PARK);
