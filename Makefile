@@ -20,7 +20,7 @@ B := build
 
 WARN := -std=c99 -Wall -Wextra -pedantic
 # $ORIGIN lets what is in build/ run where it is, without being installed.
-LINK = -Iinclude -L$(B) -l:$(SONAME) -Wl,-rpath,'$$ORIGIN/..'
+LINK = -Iinclude -L$(B) -l:$(SONAME) -Wl,-z,relro,-z,now -Wl,-rpath,'$$ORIGIN/..'
 EXAMPLES := loopback forward generate capture exception_path
 FOREIGN := $(B)/tests/traffic $(B)/tests/changes $(B)/tests/extras
 PEERS := $(B)/tests/switch $(B)/tests/soak $(B)/tests/hang $(B)/tests/mix
@@ -66,7 +66,7 @@ $(B)/libvuser.so: $(B)/$(SONAME)
 
 examples: $(EXAMPLES:%=$(B)/examples/%)
 
-$(B)/examples/%: examples/%.c examples/common.h include/vuser.h $(B)/$(SONAME)
+$(B)/examples/%: examples/%.c examples/common.h include/vuser.h $(B)/$(SONAME) Makefile
 	@mkdir -p $(@D)
 	$(CC) $(WARN) $(CFLAGS) $< -o $@ $(LINK)
 
@@ -139,7 +139,7 @@ pmd: $(B)/librte_net_vuser.so $(B)/librte_net_vuser.a
 $(SDK)/release: FORCE
 	@PKG_CONFIG='$(PKG_CONFIG)' CC='$(CC)' scripts/dpdk-sdk.sh $(SDK)
 
-$(B)/pmd/%.o: bindings/dpdk/%.c $(wildcard bindings/dpdk/*.h) include/vuser.h $(SDK)/release
+$(B)/pmd/%.o: bindings/dpdk/%.c $(wildcard bindings/dpdk/*.h) include/vuser.h $(SDK)/release Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(PMD_CFLAGS) -c $< -o $@
 

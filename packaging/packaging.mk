@@ -1,6 +1,6 @@
 # What packagers need: the manual, Debian packages, and the promise about the C interface.
 
-.PHONY: man deb test-deb test-rpm test-man test-abi test-workflow abi-baseline supply test-supply reproducible
+.PHONY: man deb test-deb test-rpm test-man test-abi test-workflow abi-baseline supply test-supply reproducible unsafe
 
 # A page for each function and struct of the header, and vuser(7).
 man: $(B)/man/man7/vuser.7
@@ -76,3 +76,9 @@ supply:
 # Two builds from nothing, in other places and at other times, give the same bytes. DEB=1: Debian packages, too.
 reproducible: $(SDK)/release
 	scripts/reproducible.sh $(B)/reproducible $(if $(DEB),deb)
+
+# Lines of code with `unsafe`, by floor; tests are among them.
+unsafe:
+	@cd src && for floor in capi dev net backend device ring buf mem sys spec; do \
+	  printf '%-8s %4d of %5d lines\n' $$floor $$(cat $$(find $$floor -name '*.rs') | grep -v '^ *//' | grep -cw unsafe) \
+	    $$(cat $$(find $$floor -name '*.rs') | wc -l); done

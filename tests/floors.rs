@@ -115,6 +115,9 @@ fn sources() -> Vec<Source> {
         .collect()
 }
 
+/// Where no line may be `unsafe`: what the standards say, and whoever reads the words of a back-end.
+const SAFE: [&str; 3] = ["spec", "backend", "error"];
+
 /// Fails with all that is wrong at once.
 fn report(wrong: &[String], cure: &str) {
     assert!(wrong.is_empty(), "{cure}:\n  {}", wrong.join("\n  "));
@@ -270,4 +273,15 @@ fn nothing_is_promised_in_comments() {
         }
     }
     report(&wrong, "do it now or write an issue; derive the copy from the original, or compare them in a test");
+}
+
+#[test]
+fn words_of_a_back_end_are_read_without_unsafe() {
+    let mut wrong = Vec::new();
+    for source in sources().iter().filter(|source| SAFE.contains(&source.module())) {
+        let lines =
+            source.all_code().filter(|(_, line)| line.split(|c: char| !c.is_alphanumeric()).any(|w| w == "unsafe"));
+        wrong.extend(lines.map(|(number, line)| format!("{}:{number}: {}", source.name, line.trim())));
+    }
+    report(&wrong, "what needs `unsafe` belongs to sys or mem, behind a safe function");
 }

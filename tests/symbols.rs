@@ -1,5 +1,5 @@
 //! Promise: `libvuser.so.0` is a well-made shared library: it exports what the header declares, each symbol with its
-//! version, needs nothing but the C library, is hardened, and is found by `pkg-config` where `make install` put it.
+//! version, needs nothing but the C library, is small, and is found by `pkg-config` where `make install` put it.
 //!
 //! Needs what `make lib` makes.
 #![cfg(target_os = "linux")]
@@ -80,18 +80,8 @@ fn the_library_needs_the_c_library_only() {
 }
 
 #[test]
-fn the_library_is_hardened_and_small() {
+fn the_library_is_small() {
     let library = made("libvuser.so.0");
-    let dynamic = run(Command::new("readelf").arg("-dW").arg(&library));
-    assert!(dynamic.contains("BIND_NOW") && dynamic.contains("NOW"), "no BIND_NOW: link with -z now\n{dynamic}");
-    let segments = run(Command::new("readelf").arg("-lW").arg(&library));
-    assert!(segments.contains("GNU_RELRO"), "no RELRO: link with -z relro\n{segments}");
-    let stack = segments.lines().find(|line| line.contains("GNU_STACK")).expect("GNU_STACK");
-    let flags = stack.split_whitespace().nth(6).expect("the flags");
-    assert_eq!(flags, "RW", "an executable stack: link with -z noexecstack\n{stack}");
-    for line in segments.lines().filter(|line| line.trim_start().starts_with("LOAD")) {
-        assert!(!line.contains("RWE"), "memory that can be written and executed: {line}");
-    }
     let scratch = Scratch::new("stripped");
     let stripped = scratch.file("libvuser.so.0");
     run(Command::new("strip").arg("-o").args([&stripped, &library]));
