@@ -38,7 +38,7 @@ DRIVERDIR ?= $(shell echo RTE_EAL_PMD_PATH | $(CC) $$($(PKG_CONFIG) --cflags lib
 PMD_ABI = $(lastword $(subst -, ,$(DRIVERDIR)))
 
 .PHONY: all lib pmd install-pmd examples install clean demo test test-unit test-vm test-foreign test-peers soak soak-fallen soak-restart test-dpdk fuzz bench bench-dpdk hostile \
-  docs test-docs header lint prepare venv test-python lint-python wheel bench-python FORCE
+  docs test-docs header lint prepare venv test-python lint-python wheel test-wheel bench-python FORCE
 
 all: lib examples
 
@@ -245,7 +245,8 @@ $(VENV)/.python: tests/python/requirements.txt
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
-# The package as it lies in bindings/python, with the library of this tree. ARGS: of pytest.
+# The package as it lies in bindings/python, with the library of this tree. ARGS: of pytest. Another Python:
+# make test-python PYTHON=python3.13 VENV=build/venv313
 test-python: lib venv lint-python
 	PYTHONPATH=bindings/python VUSER_LIBRARY=$(abspath $(B)/$(SONAME)) $(VENV)/bin/python -m pytest -q $(ARGS)
 
@@ -256,6 +257,15 @@ lint-python: venv
 # dist/: the source distribution, and a wheel for manylinux2014.
 wheel: venv
 	scripts/wheel.sh $(VENV)
+
+# The same, put into a virtual environment of its own, where frames come back. Not in `make test`: it builds all crates once more.
+test-wheel: wheel
+	rm -rf $(B)/wheel/venv
+	$(PYTHON) -m venv $(B)/wheel/venv
+	$(B)/wheel/venv/bin/pip install --quiet --no-index --no-cache-dir dist/*.whl
+	cd $(B)/wheel && env -u PYTHONPATH -u VUSER_LIBRARY venv/bin/python -B -c 'import vuser; \
+	  print("test-wheel:", vuser.library_path); device = vuser.Device(path="loopback"); device.start(); \
+	  assert device.tx[0].burst([bytes(60)]) == 1 and device.rx[0].wait(30) and len(device.rx[0].burst()) == 1'
 
 # Coverage-guided, each target for so long; see fuzz/README.md. TARGETS: only these.
 fuzz:

@@ -3,7 +3,7 @@
 //! The programs are built by `make` into `build/examples` (`VUSER_BUILD` names another place).
 #![cfg(target_os = "linux")]
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -35,9 +35,9 @@ fn start(name: &str, args: &[&str]) -> Child {
     command.spawn().unwrap_or_else(|e| panic!("{name}: {e}"))
 }
 
-/// Waits for the end, which has to come within half a minute.
+/// Waits for the end, which has to come within two minutes.
 fn finish(name: &str, mut child: Child) -> Output {
-    let end = Instant::now() + Duration::from_secs(30);
+    let end = Instant::now() + Duration::from_secs(120);
     while child.try_wait().unwrap().is_none() {
         if Instant::now() > end {
             let _ = child.kill();
@@ -101,7 +101,7 @@ impl Served {
 
     fn stop(mut self) {
         interrupt(&self.child);
-        let end = Instant::now() + Duration::from_secs(10);
+        let end = Instant::now() + Duration::from_secs(60);
         while Instant::now() < end {
             if let Some(status) = self.child.try_wait().unwrap() {
                 assert!(status.success(), "loopback --serve, interrupted: {status}");
@@ -192,12 +192,17 @@ fn an_interrupt_ends_with_a_summary() {
     if !built(&["loopback"]) {
         return;
     }
-    let child = start("loopback", &["--seconds", "0"]);
-    thread::sleep(Duration::from_millis(500));
+    let mut child = start("loopback", &["--seconds", "0"]);
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut text = String::new();
+    // Rates are told once a second: by then it listens to signals.
+    while !text.contains("Mpps") {
+        assert!(output.read_line(&mut text).unwrap() > 0, "it ends by itself: {text}");
+    }
     interrupt(&child);
-    let output = finish("loopback", child);
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains("total:"), "{}\n{text}", output.status);
+    output.read_to_string(&mut text).unwrap();
+    let status = finish("loopback", child).status;
+    assert!(status.success() && text.contains("total:"), "{status}\n{text}");
 }
 
 #[test]
@@ -210,7 +215,7 @@ fn generate_keeps_its_rate_and_its_count() {
     let seconds = total.split_once(" in ").and_then(|(_, rest)| rest.split(' ').next()?.parse::<f64>().ok());
     let (sent, allowed) = (count(&text, "sent") as f64, seconds.expect("a time") * 1000.0);
     // Never faster than asked (the time is printed to 10 ms); slower only if the machine has no time for us.
-    assert!(sent > 500.0 && sent <= allowed + 10.0, "{text}");
+    assert!(sent > 100.0 && sent <= allowed + 10.0, "{text}");
     let text = run("generate", &["--frames", "12345", "--size", "1514", "path=loopback,mode=sink,queues=2"]);
     assert_eq!(count(&text, "sent"), 12345, "{text}");
 }

@@ -461,7 +461,7 @@ impl Bench {
         let mark = testpmd.mark();
         let mut traffic = Traffic::start(run, &self.scratch.file("sock"))?;
         let outcome = during(&mut traffic, &mut testpmd).and_then(|()| traffic.finish());
-        let closed = testpmd.wait_for(mark, "vhost peer closed", Duration::from_secs(5));
+        let closed = testpmd.wait_for(mark, "vhost peer closed", Duration::from_secs(60));
         let log = testpmd.log_since(mark);
         let blame = |why: String| format!("{why}\n--- testpmd's log ---\n{log}---");
         let outcome = outcome.map_err(blame)?;
@@ -501,7 +501,7 @@ impl Bench {
         let devargs = device.devargs(&self.scratch.file("sock"));
         command.args(limit).arg(program("changes")).args([&devargs, scenario]);
         let ended = command.arg(rounds.to_string()).output().map_err(|e| e.to_string())?;
-        let closed = testpmd.wait_for(mark, "vhost peer closed", Duration::from_secs(5));
+        let closed = testpmd.wait_for(mark, "vhost peer closed", Duration::from_secs(60));
         let (text, log) = (String::from_utf8_lossy(&ended.stdout), testpmd.log_since(mark));
         let outcome = Outcome::parse(&text).filter(|_| ended.status.success() && closed);
         let complaints = complaints(&log);

@@ -150,7 +150,7 @@ fn they_serve_one_another() {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let end = Instant::now() + Duration::from_secs(10);
+        let end = Instant::now() + Duration::from_secs(60);
         while !path.exists() && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(10));
         }

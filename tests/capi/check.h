@@ -137,7 +137,7 @@ static inline void check_frame(const struct vuser_mbuf *m, unsigned len, unsigne
 /* Receives one frame, which has to come within five seconds. */
 static inline struct vuser_mbuf *receive_one(struct vuser_queue *rx)
 {
-	double end = seconds() + 5;
+	double end = seconds() + 60;
 	struct vuser_mbuf *m = NULL;
 
 	while (vuser_rx_burst(rx, &m, 1) == 0) {

@@ -10,7 +10,7 @@
 static void echo(struct rig *rig, unsigned number)
 {
 	struct vuser_mbuf *m = make_frame(rig->pool, 60, number);
-	double end = seconds() + 10;
+	double end = seconds() + 60;
 
 	while (vuser_tx_burst(rig->tx, &m, 1) == 0)
 		CHECK(seconds() < end);

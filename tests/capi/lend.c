@@ -19,7 +19,7 @@ static struct vuser_queue_stats stats_of(struct vuser_queue *queue)
 static void send(struct rig *rig, uint16_t len, unsigned number)
 {
 	struct vuser_mbuf *m = make_frame(rig->pool, len, number);
-	double end = seconds() + 5;
+	double end = seconds() + 60;
 
 	while (vuser_tx_burst(rig->tx, &m, 1) == 0)
 		CHECK(seconds() < end);
@@ -38,7 +38,7 @@ static void check_lent(const struct vuser_frame *frame, unsigned len, unsigned n
 /* Waits until so many frames are lent. */
 static void peek(struct rig *rig, struct vuser_frame *frames, uint16_t n)
 {
-	double end = seconds() + 5;
+	double end = seconds() + 60;
 
 	while (vuser_rx_peek(rig->rx, frames, n) != n)
 		CHECK(seconds() < end);
@@ -111,7 +111,7 @@ static void long_frames_are_lent_in_parts(struct rig *rig)
 		uint32_t offset = 0, length = 9000;
 		static uint8_t data[9000];
 		unsigned i, at = 0, more = 1;
-		double end = seconds() + 5;
+		double end = seconds() + 60;
 
 		for (i = 0; i < length; i++)
 			data[i] = (uint8_t)(i * 5 + places);

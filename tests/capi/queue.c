@@ -24,7 +24,7 @@ static struct vuser_queue_stats stats_of(struct vuser_queue *queue)
 static unsigned echo(struct rig *rig, unsigned n, unsigned number)
 {
 	struct vuser_mbuf *frames[MOST];
-	double end = seconds() + 10;
+	double end = seconds() + 60;
 	unsigned i, done = 0, bytes = 0;
 
 	for (i = 0; i < n; i++)

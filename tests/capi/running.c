@@ -334,7 +334,7 @@ static void a_queue_says_how_far_it_is(const char *devargs)
 	struct rig rig = rig_open(devargs);
 	struct vuser_monitor monitor;
 	struct vuser_mbuf *m[8], *got[8];
-	double end = seconds() + 5;
+	double end = seconds() + 60;
 	uint16_t value;
 	unsigned i;
 

@@ -223,7 +223,7 @@ impl Port {
 
     /// Whether the log says something after its first `mark` bytes. It comes by another pipe than answers, and so later.
     pub fn says(&self, mark: usize, text: &str) -> bool {
-        let end = Instant::now() + Duration::from_secs(1);
+        let end = Instant::now() + Duration::from_secs(20);
         while !self.log.lock().unwrap()[mark..].contains(text) {
             if Instant::now() > end {
                 return false;
@@ -318,7 +318,7 @@ impl Port {
 impl Drop for Port {
     fn drop(&mut self) {
         self.stdin = None;
-        let end = Instant::now() + Duration::from_secs(5);
+        let end = Instant::now() + Duration::from_secs(30);
         while self.alive() && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(2));
         }

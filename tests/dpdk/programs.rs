@@ -26,7 +26,7 @@ pub fn testpmd_forwards(test: &str, eal: &[&str], app: &[&str], env: &[(&str, &s
     let mut front = testpmd(&dir.0, "f", &eal, &format!("{name},path={}", socket.display()), app, env);
     vhost.command("start").unwrap();
     front.command("start tx_first").unwrap();
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + Duration::from_secs(60);
     let moved = loop {
         let counted = front.counters(0).unwrap();
         if counted.0 > 20_000 || Instant::now() > end {
@@ -39,8 +39,14 @@ pub fn testpmd_forwards(test: &str, eal: &[&str], app: &[&str], env: &[(&str, &s
     front.command("port stop 0").unwrap();
     front.command("port start 0").unwrap();
     front.command("start tx_first").unwrap();
-    std::thread::sleep(Duration::from_millis(50));
-    let again = front.counters(0).unwrap();
+    let end = Instant::now() + Duration::from_secs(60);
+    let again = loop {
+        let counted = front.counters(0).unwrap();
+        if counted.0 > moved.0 || Instant::now() > end {
+            break counted;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
     assert!(
         again.0 > moved.0 && again.2 == 0,
         "{test}: nothing moves after a restart: {again:?}\n{}",

@@ -32,7 +32,7 @@ def device() -> Iterator[vuser.Device]:
         yield made
 
 
-def until(condition: Callable[[], object], seconds: float = 10) -> None:
+def until(condition: Callable[[], object], seconds: float = 60) -> None:
     """Waits until something is so, with a deadline."""
     end = time.monotonic() + seconds
     while not condition():
@@ -46,7 +46,7 @@ def frame(number: int, size: int = 64) -> bytes:
     return head + number.to_bytes(8, "little") + bytes(size - len(head) - 8)
 
 
-def receive(queue: vuser.RxQueue, n: int, seconds: float = 10) -> list[vuser.Packet]:
+def receive(queue: vuser.RxQueue, n: int, seconds: float = 60) -> list[vuser.Packet]:
     """n packets, however many bursts it takes."""
     found: list[vuser.Packet] = []
     end = time.monotonic() + seconds

@@ -17,7 +17,7 @@ from vuser import _waiting, aio
 # Of all cases together.
 ROUNDS = int(os.environ.get("VUSER_WAKEUPS", "100000"))
 # Far longer than any wake-up takes on a busy machine.
-LOST = 30.0
+LOST = 60.0
 FRAME = bytes(range(60))
 
 

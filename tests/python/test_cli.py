@@ -26,7 +26,7 @@ from needs import need
 from vuser import pcap
 from vuser.cli import main
 
-LIMIT = 30.0
+LIMIT = 90.0
 BINDINGS = str(Path(vuser.__file__).resolve().parents[1])
 ENV = {**os.environ, "PYTHONPATH": BINDINGS, "VUSER_LIBRARY": vuser.library_path, "COLUMNS": "100"}
 

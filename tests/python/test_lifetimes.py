@@ -26,7 +26,7 @@ def run(code: str) -> str:
     environment = dict(os.environ, PYTHONPATH=str(ROOT / "bindings" / "python"), PYTHONFAULTHANDLER="1")
     done = subprocess.run(
         [sys.executable, "-X", "dev", "-c", textwrap.dedent(code)],
-        capture_output=True, text=True, timeout=60, env=environment,
+        capture_output=True, text=True, timeout=300, env=environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "Exception ignored" not in done.stderr, done.stderr
@@ -119,7 +119,7 @@ def test_a_packet_that_is_being_written_somewhere(device: vuser.Device) -> None:
         while full:
             full -= len(os.read(inlet, full))
         assert os.read(inlet, 100) == frame(7)
-        thread.join(10)
+        thread.join(60)
         if not drop:
             packet.free()
         assert device.pool.available == free + 1
@@ -246,7 +246,7 @@ def test_closing_while_others_work() -> None:
         time.sleep(0.05)
         device.close()
         for thread in threads:
-            thread.join(10)
+            thread.join(60)
             assert not thread.is_alive()
         assert [type(error) for error in ended] == [vuser.ClosedError] * 4
 
@@ -266,7 +266,7 @@ def test_packets_that_two_threads_free_and_send() -> None:
             thread.start()
             for packet in reversed(packets):
                 packet.free()
-            thread.join(10)
+            thread.join(60)
             assert not any(packets)
         device.stop()
         assert pool.available == pool.count
@@ -469,7 +469,7 @@ def test_a_signal_handler_that_closes() -> None:
         except KeyboardInterrupt: print("open" if device.info.status else "")
         go.set(); thread.join(20)
         device.close()
-        print(device.closed, time.monotonic() - begin < 30)
+        print(device.closed, time.monotonic() - begin < 120)
         """
     ) == "['closing']\n1 ['closing', True]\n1 ['closing', True, True]\n1\nopen\nTrue True\n"  # fmt: skip
 

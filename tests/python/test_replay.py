@@ -14,7 +14,7 @@ import vuser
 from vuser.pcap import CaptureError
 from vuser.replay import Progress, replay
 
-LIMIT = 20.0
+LIMIT = 60.0
 
 
 def capture_of(path: Path, times: list[float], size: int = 100) -> Path:

@@ -26,7 +26,7 @@ from vuser.scapy import VuserSocket  # noqa: E402
 
 conf.verb = 0
 OURS, THEIRS = "02:00:00:00:00:05", "02:00:00:00:00:09"
-LIMIT = 20.0
+LIMIT = 60.0
 
 
 def echo(number: int) -> Packet:
@@ -73,7 +73,7 @@ def test_sr1_gets_every_answer(sock: VuserSocket, count: int) -> None:
 
 
 def test_sr_gets_every_answer(sock: VuserSocket, count: int) -> None:
-    answered, unanswered = sock.sr([echo(number) for number in range(count)], timeout=5)
+    answered, unanswered = sock.sr([echo(number) for number in range(count)], timeout=LIMIT)
     assert (len(answered), len(unanswered)) == (count, 0)
     assert all(query[ICMP].seq == answer[ICMP].seq for query, answer in answered)
 

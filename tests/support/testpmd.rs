@@ -56,7 +56,7 @@ impl Testpmd {
         keep(child.stderr.take().unwrap(), &log);
         let stdin = child.stdin.take().unwrap();
         let mut testpmd = Self { child, stdin, log };
-        if testpmd.wait_for(0, PROMPT, Duration::from_secs(30)) {
+        if testpmd.wait_for(0, PROMPT, Duration::from_secs(90)) {
             Ok(testpmd)
         } else {
             Err(format!("testpmd does not come up:\n{}", testpmd.log_since(0)))
@@ -100,7 +100,7 @@ impl Testpmd {
     pub fn command(&mut self, line: &str) -> Result<String, String> {
         let mark = self.mark();
         writeln!(self.stdin, "{line}").map_err(|e| format!("testpmd, {line}: {e}"))?;
-        if self.wait_for(mark, PROMPT, Duration::from_secs(20)) {
+        if self.wait_for(mark, PROMPT, Duration::from_secs(90)) {
             Ok(self.log_since(mark))
         } else {
             Err(format!("testpmd does not answer `{line}`:\n{}", self.log_since(mark)))
@@ -123,7 +123,7 @@ impl Testpmd {
 impl Drop for Testpmd {
     fn drop(&mut self) {
         let _ = self.stdin.write_all(b"quit\n");
-        let end = Instant::now() + Duration::from_secs(5);
+        let end = Instant::now() + Duration::from_secs(30);
         while self.alive() && Instant::now() < end {
             thread::sleep(Duration::from_millis(5));
         }

@@ -117,9 +117,12 @@ fn a_back_end_that_hangs_at_any_message_is_named() {
                     let start = Instant::now();
                     let (backend, result) = full_life(&mut peer, QUICK);
                     let error = result.unwrap_err();
-                    assert_eq!(error.to_string(), format!("no answer to {} within 250 ms", expected.title()));
+                    assert_eq!(
+                        error.to_string(),
+                        format!("no answer to {} within {} ms", expected.title(), QUICK.as_millis())
+                    );
                     assert_eq!(error.errno(), Errno::ETIMEDOUT);
-                    assert!(start.elapsed() < QUICK + Duration::from_secs(3));
+                    assert!(start.elapsed() < PATIENT);
                     if let Some(mut backend) = backend {
                         assert!(matches!(backend.hear()[..], [Notice::Gone(_)]));
                     }

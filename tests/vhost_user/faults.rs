@@ -212,9 +212,9 @@ fn late(n: usize, expected: &Seen, deed: fn(&[u8]) -> Deed) {
     let start = Instant::now();
     let (backend, result) = life(&mut peer, QUICK);
     let (took, error) = (start.elapsed(), result.unwrap_err());
-    assert_eq!(error.to_string(), format!("no answer to {} within 250 ms", expected.title()));
+    assert_eq!(error.to_string(), format!("no answer to {} within {} ms", expected.title(), QUICK.as_millis()));
     assert_eq!(error.errno(), Errno::ETIMEDOUT);
-    assert!(took >= QUICK && took < QUICK + Duration::from_secs(2), "{took:?}");
+    assert!(took >= QUICK && took < PATIENT, "{took:?}");
     if let Some(mut backend) = backend {
         assert_dead(&mut backend, &peer, &error);
     }
@@ -225,7 +225,7 @@ fn silence_and_dripping_end_at_the_deadline_and_name_the_message() {
     let silence: fn(&[u8]) -> Deed = |_| Deed::Silence;
     let half: fn(&[u8]) -> Deed = |right| Deed::Say(right[..right.len() - 1].to_vec());
     // Each of the 20 bytes is in time, the whole is not.
-    let drip: fn(&[u8]) -> Deed = |right| Deed::Drip(right.to_vec(), Duration::from_millis(20));
+    let drip: fn(&[u8]) -> Deed = |right| Deed::Drip(right.to_vec(), QUICK / 10);
     let trace = trace_of(&modern(), 1);
     let answered = |m: &Seen| m.needs_reply() || m.name().starts_with("GET_");
     // All at once: they do nothing but wait.
@@ -249,7 +249,7 @@ fn an_answer_that_comes_too_late_is_never_taken_for_the_next() {
     let mut peer = Peer::start(&modern(), script);
     let (backend, result) = life(&mut peer, QUICK);
     let error = result.unwrap_err();
-    assert_eq!(error.to_string(), "no answer to SET_STATUS within 250 ms");
+    assert_eq!(error.to_string(), format!("no answer to SET_STATUS within {} ms", QUICK.as_millis()));
     std::thread::sleep(QUICK * 2);
     assert_dead(&mut backend.unwrap(), &peer, &error);
 }
@@ -279,7 +279,8 @@ fn a_back_end_that_closes_at_any_message_is_an_error() {
 #[test]
 fn a_back_end_that_never_reads_ends_at_the_deadline() {
     let mut peer = Peer::start(&modern(), at(0, |_, _| Deed::Freeze));
-    assert_eq!(connect(&mut peer, QUICK).unwrap_err().to_string(), "no answer to GET_FEATURES within 250 ms");
+    let says = format!("no answer to GET_FEATURES within {} ms", QUICK.as_millis());
+    assert_eq!(connect(&mut peer, QUICK).unwrap_err().to_string(), says);
     drop(peer);
 
     // A legacy back-end owes no answers: what we send fills the socket first.
@@ -288,8 +289,11 @@ fn a_back_end_that_never_reads_ends_at_the_deadline() {
     let bell = Bell::new().unwrap();
     let start = Instant::now();
     let error = (0..100_000).find_map(|_| backend.set_call(1, bell.as_fd()).err()).unwrap();
-    assert!(start.elapsed() < Duration::from_secs(5));
-    let says = "SET_VRING_CALL of ring 1 could not be sent within 250 ms: the back-end does not read";
-    assert_eq!((error.to_string().as_str(), error.errno()), (says, Errno::ETIMEDOUT));
+    assert!(start.elapsed() < PATIENT);
+    let says = format!(
+        "SET_VRING_CALL of ring 1 could not be sent within {} ms: the back-end does not read",
+        QUICK.as_millis()
+    );
+    assert_eq!((error.to_string(), error.errno()), (says, Errno::ETIMEDOUT));
     assert!(!backend.is_alive());
 }

@@ -25,7 +25,7 @@ use vuser::sys::eventfd::Bell;
 use vuser::sys::shm::SharedMemory;
 
 /// Time for exchanges that are meant to fail by it; a busy machine answers the others within it too.
-const QUICK: Duration = Duration::from_millis(250);
+const QUICK: Duration = Duration::from_millis(1000);
 /// Time for all others: never reached, even on a busy machine.
 const PATIENT: Duration = Duration::from_secs(20);
 
@@ -151,6 +151,6 @@ fn assert_dead(backend: &mut VhostUser, peer: &Peer, cause: &Error) {
     assert!(again.to_string().starts_with("SET_FEATURES cannot be sent"), "{again}");
     let other = backend.stop_ring(0).unwrap_err();
     assert!(other.to_string().contains(&cause.to_string()), "not the first cause: {other}");
-    assert!(start.elapsed() < Duration::from_secs(1));
+    assert!(start.elapsed() < PATIENT / 2);
     assert_eq!(peer.seen().len(), before);
 }

@@ -260,7 +260,7 @@ fn connecting_says_what_to_do() {
     // Connected, but nobody accepts and so nobody answers.
     let error = VhostUser::connect(&path, QUICK).unwrap_err();
     std::fs::remove_file(&path).unwrap();
-    assert_eq!(error.to_string(), "no answer to GET_FEATURES within 250 ms");
+    assert_eq!(error.to_string(), format!("no answer to GET_FEATURES within {} ms", QUICK.as_millis()));
 }
 
 #[test]

@@ -51,7 +51,7 @@ fn a_connection_that_was_given_up_is_heard_of_too() {
     let mut backend = connect(&mut peer, QUICK).unwrap();
     assert_eq!(backend.status().unwrap_err().errno(), Errno::ETIMEDOUT);
     let notices = backend.hear();
-    assert!(gone(&notices).to_string().contains("no answer to GET_STATUS within 250 ms"), "{notices:?}");
+    assert!(gone(&notices).to_string().contains("no answer to GET_STATUS within"), "{notices:?}");
 }
 
 #[test]
@@ -168,15 +168,18 @@ fn a_flood_of_requests_does_not_outlast_the_deadline() {
         }
         let (channel, start) = (theirs.lock().unwrap().take().unwrap(), Instant::now());
         let request = message(2, 1, &[]);
-        while start.elapsed() < 4 * QUICK && channel.send(&request, &[], Deadline::after(QUICK)).is_ok() {}
+        while start.elapsed() < 2 * PATIENT && channel.send(&request, &[], Deadline::after(QUICK)).is_ok() {}
         Deed::Silence
     });
     let mut peer = Peer::start(&modern(), script);
     let mut backend = connect(&mut peer, QUICK).unwrap();
     *notes.lock().unwrap() = Some(peer.channel());
     let start = Instant::now();
-    assert_eq!(backend.status().unwrap_err().to_string(), "no answer to GET_STATUS within 250 ms");
-    assert!(start.elapsed() < QUICK + Duration::from_secs(2));
+    assert_eq!(
+        backend.status().unwrap_err().to_string(),
+        format!("no answer to GET_STATUS within {} ms", QUICK.as_millis())
+    );
+    assert!(start.elapsed() < PATIENT);
 }
 
 #[test]

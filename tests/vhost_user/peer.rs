@@ -361,7 +361,7 @@ fn receive(stream: &Stream, notes: &Mutex<Notes>) -> Option<Seen> {
 
 /// The front-end may have gone already: that is its right.
 fn say(stream: &Stream, bytes: &[u8], fds: &[i32]) {
-    let _ = stream.send(bytes, fds, Deadline::after(Duration::from_secs(5)));
+    let _ = stream.send(bytes, fds, Deadline::after(Duration::from_secs(60)));
 }
 
 fn hung_up(fd: BorrowedFd<'_>, within_ms: u16) -> bool {

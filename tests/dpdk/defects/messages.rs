@@ -110,9 +110,17 @@ fn devices_come_and_go() {
         if n < 3 {
             continue;
         }
+        // What it is like once nothing has changed for a while: threads end in their own time.
         let was = *first.get_or_insert_with(|| {
-            std::thread::sleep(Duration::from_millis(200));
-            census(&mut port)
+            let mut seen = census(&mut port);
+            for _ in 0..100 {
+                std::thread::sleep(Duration::from_millis(200));
+                let now = census(&mut port);
+                if std::mem::replace(&mut seen, now) == now {
+                    break;
+                }
+            }
+            seen
         });
         let settled = settles(&mut port, |port| census(port) == was);
         let now = census(&mut port);

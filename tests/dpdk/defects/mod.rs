@@ -27,7 +27,7 @@ fn proxy(port: &Port, n: u32, change: Arc<Change>) -> Proxy {
 
 /// Whether something comes true soon: the vhost port's thread gives up in its own time what it had of a device.
 fn settles(port: &mut Port, good: impl Fn(&mut Port) -> bool) -> bool {
-    let end = Instant::now() + Duration::from_secs(1);
+    let end = Instant::now() + Duration::from_secs(30);
     loop {
         if good(port) {
             return true;

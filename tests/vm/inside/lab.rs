@@ -29,7 +29,7 @@ pub fn cat(path: &str) -> String {
 
 /// Waits until something is so, for ten seconds.
 pub fn until(what: &str, mut is: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + Duration::from_secs(60);
     while !is() {
         assert!(Instant::now() < end, "not within ten seconds: {what}");
         std::thread::sleep(Duration::from_millis(2));

@@ -88,15 +88,24 @@ pub fn echo(device: &mut Device, pool: &Pool, to: [u8; 6], numbers: std::ops::Ra
     }
 }
 
+/// Sends one frame to an address that comes back.
+pub fn returned(device: &mut Device, pool: &Pool, to: [u8; 6]) -> bool {
+    comes_back(device, pool, to, SOON)
+}
+
 /// Sends one frame to an address, and waits a moment whether it comes back.
 pub fn returns(device: &mut Device, pool: &Pool, to: [u8; 6]) -> bool {
+    comes_back(device, pool, to, Duration::from_millis(300))
+}
+
+fn comes_back(device: &mut Device, pool: &Pool, to: [u8; 6], time: Duration) -> bool {
     let m = frame(pool, to, 7, 64).expect("a buffer");
     let mut pairs = device.pairs();
     let (rx, tx) = &mut pairs[0];
     // SAFETY: ours, just made.
     assert_eq!(unsafe { tx.burst(&[m]) }, 1, "no room");
     let mut out = [MaybeUninit::uninit(); 1];
-    let end = Instant::now() + Duration::from_millis(300);
+    let end = Instant::now() + time;
     while Instant::now() < end {
         if rx.burst(&mut out) == 1 {
             // SAFETY: the burst has written it.

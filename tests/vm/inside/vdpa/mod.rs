@@ -16,7 +16,7 @@ use vuser::dev::{Device, SourceSetup};
 use vuser::spec::virtio::Features;
 use vuser::sys::shm::SharedMemory;
 
-use self::frames::{echo, returns};
+use self::frames::{echo, returned, returns};
 use self::vduse::Vduse;
 use super::lab::{config, device, pool, sh, until};
 
@@ -76,20 +76,20 @@ fn the_control_queue_sets_the_address_by_which_frames_are_ours() {
     let (pool, all) = buffers(PATH);
     let mut device = device(PATH, &pool);
     assert!(device.features().contains(Features::CTRL_VQ | Features::CTRL_MAC_ADDR), "{:?}", device.features());
-    assert!(returns(&mut device, &pool, MAC) && !returns(&mut device, &pool, OTHER));
+    assert!(returned(&mut device, &pool, MAC) && !returns(&mut device, &pool, OTHER));
     device.set_mac(OTHER).unwrap();
-    assert!(returns(&mut device, &pool, OTHER) && !returns(&mut device, &pool, MAC));
+    assert!(returned(&mut device, &pool, OTHER) && !returns(&mut device, &pool, MAC));
     // A device may forget it when it is reset, and is told again.
     device.stop().unwrap();
     device.start().unwrap();
-    assert!(returns(&mut device, &pool, OTHER) && !returns(&mut device, &pool, MAC));
+    assert!(returned(&mut device, &pool, OTHER) && !returns(&mut device, &pool, MAC));
     assert_eq!(device.info().mac, OTHER);
     // Nothing was negotiated that would allow these.
     assert_eq!(device.set_promiscuous(true).unwrap_err().errno(), Errno::ENOTSUP);
     drop(device);
     // mac= chooses it from the beginning.
     let mut device = self::device(&format!("{PATH},mac=02:01:01:01:01:03"), &pool);
-    assert!(returns(&mut device, &pool, OTHER) && !returns(&mut device, &pool, MAC));
+    assert!(returned(&mut device, &pool, OTHER) && !returns(&mut device, &pool, MAC));
     drop(device);
     assert_eq!(pool.available(), all);
 }
@@ -223,7 +223,7 @@ fn live(devargs: &str, pool: &Arc<Pool>) -> vuser::error::Result<()> {
 #[test]
 #[ignore = "inside"]
 fn a_device_that_hangs_at_any_request_ends_the_call_at_its_deadline_with_its_name() {
-    let devargs = format!("{PATH},packed_vq=1,timeout_ms=200");
+    let devargs = format!("{PATH},packed_vq=1,timeout_ms=500");
     let (pool, all) = buffers(PATH);
     let mut sentences = Vec::new();
     for answered in 0.. {
@@ -231,7 +231,7 @@ fn a_device_that_hangs_at_any_request_ends_the_call_at_its_deadline_with_its_nam
         theirs.answer_only(answered);
         let begin = Instant::now();
         let result = live(&devargs, &pool);
-        assert!(begin.elapsed() < Duration::from_secs(3), "{answered} answered: {:?}", begin.elapsed());
+        assert!(begin.elapsed() < Duration::from_secs(30), "{answered} answered: {:?}", begin.elapsed());
         theirs.answer_only(usize::MAX);
         drop(theirs);
         assert_eq!(pool.available(), all, "{answered} answered");
@@ -271,7 +271,7 @@ fn event(handle: &Handle, kind: Kind) -> String {
 #[test]
 #[ignore = "inside"]
 fn a_device_that_hangs_is_waited_for_once_and_what_it_has_comes_back_when_it_goes_on() {
-    let devargs = format!("{PATH},packed_vq=1,timeout_ms=2500,reconnect=0,reconnect_ms=50");
+    let devargs = format!("{PATH},packed_vq=1,timeout_ms=5000,reconnect=0,reconnect_ms=50");
     let (pool, all) = buffers(PATH);
     for goes_on in [true, false] {
         let theirs = Vduse::new("ours", Features::RING_PACKED);
@@ -291,7 +291,7 @@ fn a_device_that_hangs_is_waited_for_once_and_what_it_has_comes_back_when_it_goe
             drop(handle);
             let took = begin.elapsed();
             println!("closed after {} ms", took.as_millis());
-            assert!((Duration::from_millis(2500)..Duration::from_millis(4900)).contains(&took), "{took:?}");
+            assert!((Duration::from_millis(5000)..Duration::from_millis(9900)).contains(&took), "{took:?}");
             theirs.answer_only(usize::MAX);
         }
         drop(theirs);

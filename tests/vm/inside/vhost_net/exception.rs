@@ -69,7 +69,7 @@ fn the_kernel_answers_ping_through_it_and_it_answers_itself() {
     // The kernel has nobody at port 7: the answers are the example's.
     let asked = in_namespace("outside", || {
         let socket = UdpSocket::bind("10.7.0.2:0").unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         for n in 0..20u8 {
             socket.send_to(&[n; 100], "10.7.0.1:7").unwrap();
             let mut answer = [0; 200];
