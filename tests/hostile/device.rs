@@ -128,6 +128,19 @@ impl Drop for Device {
     }
 }
 
+/// Serves until the process is ended.
+#[allow(dead_code, reason = "the tests in process have no need of it")]
+pub fn serve(path: &Path, lie: Lie, dials: bool) {
+    let device = Device::start(path, Plan::new(Some(lie)), dials);
+    while device.fired() == 0 {
+        std::thread::sleep(NAP);
+    }
+    println!("fired {}", device.fired());
+    loop {
+        std::thread::park();
+    }
+}
+
 #[derive(Default)]
 struct Queue {
     size: u16,

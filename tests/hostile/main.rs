@@ -11,7 +11,8 @@
 //!   --face c|python|dpdk|dpdk-own, --layout split|packed
 //!   --peer                      DPDK's own driver too, which crashes and hangs: its outcomes are shown, and not judged
 //!   --markdown                  the table as docs/trust.md has it; --all FILE: and each fault, a line each, in a file
-//!   --serve SOCKET --fault NAME [--server]   only the hostile device, for any front-end
+//!   --serve SOCKET --fault NAME [--server]   only the hostile device, for any front-end; also with the lies of the rings, which
+//!                               tests/hostile/alone.rs tells to a front-end in its own process
 //! ```
 #![cfg(target_os = "linux")]
 
@@ -24,11 +25,19 @@ mod support;
 mod turn;
 
 mod control;
+#[allow(dead_code, reason = "the tests in process know what may come of it")]
+mod data;
+#[allow(dead_code, reason = "the tests in process look closer")]
+mod device;
 mod faces;
 mod fault;
 mod man;
+mod packed;
+mod ring;
 mod runner;
+mod split;
 mod table;
+mod tell;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -114,6 +123,12 @@ fn main() -> ExitCode {
     let faults = chosen(options.fault.as_deref());
     if options.list {
         faults.iter().for_each(|fault| println!("{}", fault.name));
+        data::faults().iter().for_each(|fault| println!("{} (with --serve)", fault.name));
+        return ExitCode::SUCCESS;
+    }
+    let ring = data::faults().into_iter().find(|fault| Some(&fault.name) == options.fault.as_ref());
+    if let (Some(socket), Some(fault)) = (&options.serve, ring) {
+        device::serve(socket, fault.lie, options.server);
         return ExitCode::SUCCESS;
     }
     if faults.is_empty() {
