@@ -81,6 +81,11 @@ fn a_child_that_was_forked_leaves_the_device_alone() {
 }
 
 #[test]
+fn the_process_stays_as_it_was_and_its_limits_are_errors() {
+    c_program("host.c");
+}
+
+#[test]
 fn what_not_every_back_end_can_be_told() {
     c_program("extras.c");
 }

@@ -6,7 +6,7 @@
 //! Free buffers form a lock-free stack of bunches. A bunch is up to [`BUNCH`] buffers, kept in the record of its
 //! first, so that getting or giving 64 buffers costs four steps on the stack. Queues keep a [`Cache`] in front.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::cell::UnsafeCell;
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
@@ -66,6 +66,22 @@ impl Bunch {
     }
 }
 
+/// A limit on memory is the application's affair: it is told, not aborted.
+fn no_memory(count: usize) -> Error {
+    let sentence = format!(
+        "there is no memory for the descriptors of {count} buffers; make the pool smaller, or raise the limit (ulimit -v)"
+    );
+    Error::new(Errno::ENOMEM, sentence)
+}
+
+/// Records of bunches, one a buffer.
+fn records(count: usize) -> Result<Box<[Bunch]>> {
+    let mut records = Vec::new();
+    records.try_reserve_exact(count).map_err(|_| no_memory(count))?;
+    records.resize_with(count, Bunch::new);
+    Ok(records.into())
+}
+
 /// The descriptors, zeroed, aligned, in private memory.
 #[derive(Debug)]
 struct Descriptors {
@@ -79,7 +95,7 @@ impl Descriptors {
         let layout = Layout::from_size_align(count * size_of::<Mbuf>(), 2 * 64)
             .map_err(|_| Error::invalid("a pool of so many buffers cannot be"))?;
         // SAFETY: the layout is not of zero size: a pool has at least one buffer.
-        let Some(first) = NonNull::new(unsafe { alloc_zeroed(layout) }) else { handle_alloc_error(layout) };
+        let first = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(|| no_memory(count))?;
         Ok(Self { first: first.cast(), layout })
     }
 }
@@ -128,7 +144,7 @@ impl Pool {
         let descriptors = Descriptors::new(count)?;
         let pool = Arc::new(Self {
             memory: Arc::new(memory),
-            bunches: std::iter::repeat_with(Bunch::new).take(count).collect(),
+            bunches: records(count)?,
             descriptors,
             top: AtomicU64::new(u64::from(NIL)),
             stride: stride * STRIDE,
@@ -139,15 +155,18 @@ impl Pool {
     }
 
     fn fill(&self) {
-        let all: Vec<MbufRef> = (0..self.config.count).map(|i| self.buffer(i)).collect();
-        for m in &all {
-            m.set_pool(self.id());
-            m.set_buf_addr(self.home(*m).cast());
-            m.set_buf_len(self.config.data_size);
-            m.receive(rearm(self.config.headroom, u16::MAX), 0);
-        }
-        for bunch in all.rchunks(BUNCH) {
-            self.push(bunch);
+        let mut end = self.config.count;
+        while end > 0 {
+            let begin = end.saturating_sub(BUNCH as u32);
+            let bunch: ArrayVec<MbufRef, BUNCH> = (begin..end).map(|i| self.buffer(i)).collect();
+            for m in &bunch {
+                m.set_pool(self.id());
+                m.set_buf_addr(self.home(*m).cast());
+                m.set_buf_len(self.config.data_size);
+                m.receive(rearm(self.config.headroom, u16::MAX), 0);
+            }
+            self.push(&bunch);
+            end = begin;
         }
     }
 

@@ -17,6 +17,7 @@ use crate::sys::eventfd::Bell;
 use crate::sys::listener::Listener;
 use crate::sys::poll::{Ready, is_readable, wait_any};
 use crate::sys::socket::Stream;
+use crate::sys::thread;
 
 /// Turns of the loop between looks at the socket, under load.
 const TURNS: u32 = 32;
@@ -251,9 +252,6 @@ impl Server<'_> {
 pub(super) fn spawn(f: impl FnOnce(&Shared) + Send + 'static) -> Result<(Arc<Shared>, std::thread::JoinHandle<()>)> {
     let shared = Arc::new(Shared::new()?);
     let theirs = shared.clone();
-    let thread = std::thread::Builder::new().name("vuser-loopback".into()).spawn(move || f(&theirs)).map_err(|e| {
-        let errno = nix::errno::Errno::from_raw(e.raw_os_error().unwrap_or(nix::libc::EAGAIN));
-        crate::error::Error::sys(errno, "cannot start the loopback's thread")
-    })?;
+    let thread = thread::spawn("vuser-loopback", move || f(&theirs))?;
     Ok((shared, thread))
 }

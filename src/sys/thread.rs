@@ -4,11 +4,14 @@ use nix::errno::Errno;
 
 use crate::error::{Error, Result};
 
+/// Bytes of a thread's stack. Said here, since the language would else look for it in the environment.
+const STACK: usize = 2 << 20;
+
 /// Starts a thread that no signal of the application's comes to. It ends with the closure.
 pub fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<std::thread::JoinHandle<()>> {
     // A thread begins with the mask of the one that makes it.
     let before = block_signals();
-    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+    let thread = std::thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(run);
     set_mask(&before);
     thread.map_err(|e| {
         let errno = e.raw_os_error().map_or(Errno::EAGAIN, Errno::from_raw);
