@@ -37,7 +37,7 @@ PMD_CFLAGS = -std=gnu11 -Wall -Wextra -fPIC -fvisibility=hidden -ffile-prefix-ma
 DRIVERDIR ?= $(shell echo RTE_EAL_PMD_PATH | $(CC) $$($(PKG_CONFIG) --cflags libdpdk) -include rte_build_config.h -E -P - | tail -1 | tr -d '"')
 PMD_ABI = $(lastword $(subst -, ,$(DRIVERDIR)))
 
-.PHONY: all lib pmd install-pmd examples install clean demo test test-unit test-vm test-foreign test-peers soak soak-fallen soak-restart test-dpdk fuzz bench bench-dpdk hostile \
+.PHONY: all lib pmd install-pmd examples install clean demo test test-unit test-vm test-foreign test-peers soak soak-fallen soak-restart test-dpdk fuzz test-fuzz bench bench-dpdk hostile \
   miri docs test-docs header lint prepare venv test-python lint-python wheel test-wheel bench-python FORCE
 
 all: lib examples
@@ -187,6 +187,7 @@ endif
 test: prepare all pmd $(B)/tests/front $(FOREIGN) $(PEERS) $(DPDK_TESTS) lint test-docs
 	VUSER_REQUIRE_ALL=1 $(CARGO) test --locked --features header
 	VUSER_REQUIRE_ALL=1 $(MAKE) test-python
+	$(MAKE) test-fuzz
 
 # Rings and their reference under Miri; a nightly toolchain with miri and rust-src is needed (rustup component add --toolchain
 # nightly miri rust-src). By hand: no test needs it. Both sides of a ring access it in widths of their own, as hardware does, which
@@ -277,6 +278,11 @@ test-wheel: wheel
 # Coverage-guided, each target for so long; see fuzz/README.md. TARGETS: only these.
 fuzz:
 	CARGO='$(CARGO)' fuzz/run.sh $(or $(SECONDS),60) $(TARGETS)
+
+# Every seed, and some seconds of chance for each target, from the seeds anew.
+test-fuzz:
+	rm -rf $(B)/fuzz-test
+	CARGO='$(CARGO)' FUZZ_DIR='$(abspath $(B)/fuzz-test)' fuzz/run.sh 8
 
 bench:
 	$(CARGO) bench --locked --bench bursts
