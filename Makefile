@@ -223,7 +223,7 @@ soak-fallen: lib examples $(PEERS)
 # Whatever can happen to a device while frames move, for HOURS or MINUTES (10), drawn from SEED: docs/trust.md.
 soak: lib examples $(PEERS)
 	@dir=$$(mktemp -d) && RUNTIME_DIRECTORY=$$dir $(B)/tests/mix --dir $$dir --own $(B)/examples/loopback \
-	  $$(! command -v dpdk-testpmd > /dev/null || echo --testpmd dpdk-testpmd) $(SEED:%=--seed %) \
+	  $$(! command -v dpdk-testpmd > /dev/null || echo --testpmd dpdk-testpmd) $(SEED:%=--seed %) $(FROM:%=--from %) $(HOSTILE:%=--hostile %) \
 	  --seconds $$(( $(or $(HOURS),0) * 3600 + $(or $(MINUTES),$(if $(HOURS),0,10)) * 60 )); \
 	  rc=$$?; [ $$rc = 0 ] || tail -20 $$dir/log; rm -rf $$dir; exit $$rc
 

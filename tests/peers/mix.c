@@ -2,13 +2,17 @@
 /*
  * mix: traffic both ways for as long as is asked for, and whatever can happen meanwhile, drawn from a seed.
  *
- *   mix --dir DIRECTORY --own PROGRAM [--testpmd PROGRAM] [--seconds N] [--seed N] [--from SESSION] [--devices N]
+ *   mix --dir DIRECTORY --own PROGRAM [--testpmd PROGRAM] [--seconds N] [--seed N]
+ *       [--from SESSION] [--devices N] [--hostile PROGRAM]
  *   mix --victim DEVARGS
  *
  * One device after another, split and packed by turns, of other options, number of pairs and back-end each. A thread bursts;
  * this one does what the plan says: the back-end is killed, stopped and let go on, dripped on, ended; queues, pairs, link and
  * device are stopped and started; memory and captures come and go; the device is asked for something that the back-end
  * does not answer. After each, frames have to move, and all that is under way has to come back or to be accounted for.
+ * With --hostile (the program of tests/hostile) each device that connects meets at last, when the books are closed, a back-end
+ * that tells one of its lies, and then one that is honest. What becomes of frames there is not counted, but none is damaged,
+ * nothing hangs, all comes back, and frames move again.
  * The last line is the ledger, a JSON object. Exit status 0: it adds up. SIGTERM ends it after the device that is there.
  *
  * --victim moves frames until it is killed, and says "moving" once they move.
@@ -35,13 +39,16 @@
 #define QUIET 0.5           /* Seconds after which a frame does not come any more, once it may be lost. */
 #define DEADLINES 4         /* A call waits for no more answers than so many. */
 #define WARM 4u             /* Devices after which memory is as much as ever. */
+#define MOST_FAULTS 4096u
+#define HOSTILE_WITHIN 2.0  /* Seconds until a hostile device is met, if its lie is not silence. */
+#define HOSTILE_MS 300      /* What it is met for then. */
 #define GROWTH_KIB 8192l    /* What it may grow by after that. */
 #define MEMORY_SIZE (2u << 20)
 
 struct ledger {
     uint64_t out, in, resent, dropped_on_reconnect, lost_tx, lost_rx, bad, duplicate, late, corrupt;
     uint64_t thrown_away;    /* By back-ends whose rings were disabled or which died, within what they can hold. */
-    uint64_t devices, done[ACTS], captured;
+    uint64_t devices, done[ACTS], captured, lies, met;
 };
 
 struct bench {
@@ -52,7 +59,9 @@ struct bench {
     struct vuser_config config;
     struct vuser_dev *dev;
     struct session session;
-    const char *dir, *own, *testpmd;
+    const char *dir, *own, *testpmd, *hostile;
+    char (*faults)[64];
+    unsigned nfaults;
     char socket[200];
     double longest, slowest_up;
     const char *longest_call;
@@ -108,8 +117,8 @@ static bool spawn(struct bench *b)
     return child_start(&b->run, &b->child);
 }
 
-/* How often a back-end has come that was not the first. */
-static bool read_comings(struct bench *b, uint64_t *comings)
+/* How often a back-end has come that was not the first; and how often one, or one that was sent away. */
+static bool read_comings(struct bench *b, uint64_t *comings, uint64_t *heard)
 {
     struct vuser_dev_info info = { .size = sizeof(info) };
     double begin;
@@ -118,6 +127,7 @@ static bool read_comings(struct bench *b, uint64_t *comings)
     if (!CHECKED(b, "vuser_dev_get_info", vuser_dev_get_info(b->dev, &info)))
         return false;
     *comings = info.reconnects;
+    *heard = info.reconnects + info.refused;
     return true;
 }
 
@@ -125,11 +135,11 @@ static bool read_comings(struct bench *b, uint64_t *comings)
 static bool wait_for_link(struct bench *b, uint64_t comings)
 {
     const double begin = now();
-    uint64_t came = 0;
+    uint64_t came = 0, heard;
 
     for (;;) {
         /* Nobody has looked yet, perhaps, after one that has just died: the link may still be up. */
-        if (vuser_dev_link(b->dev) == 1 && (comings == 0 || (read_comings(b, &came) && came >= comings)))
+        if (vuser_dev_link(b->dev) == 1 && (comings == 0 || (read_comings(b, &came, &heard) && came >= comings)))
             break;
         if (b->run.error[0] != '\0' || !child_lives(&b->run, &b->child))
             return false;
@@ -315,9 +325,9 @@ static void freeze(struct bench *b, unsigned ms)
 /* Another back-end takes the place of this one, and is met: until then the library has, rightly, what is under way. */
 static bool replace(struct bench *b, void (*end)(struct child *))
 {
-    uint64_t comings;
+    uint64_t comings, heard;
 
-    if (!read_comings(b, &comings))
+    if (!read_comings(b, &comings, &heard))
         return false;
     end(&b->child);
     return spawn(b) && wait_for_link(b, comings + 1);
@@ -385,6 +395,83 @@ static uint64_t may_lose(const struct bench *b, enum act act)
 
 /* ---------------------------------------------------------------- a device */
 
+/* The names of the lies. */
+static bool list_faults(struct bench *b)
+{
+    char command[400];
+    FILE *list;
+
+    snprintf(command, sizeof(command), "'%s' --list", b->hostile);
+    list = popen(command, "r");
+    b->faults = calloc(MOST_FAULTS, sizeof(*b->faults));
+    while (list != NULL && b->faults != NULL && b->nfaults < MOST_FAULTS &&
+           fscanf(list, "%63s%*[^\n]", b->faults[b->nfaults]) == 1)
+        b->nfaults++;
+    return list != NULL && pclose(list) == 0 && b->nfaults > 0;
+}
+
+/* Most lies are the same one about each request, or message: half of the time it is one of the others. */
+static bool is_common(const char *fault)
+{
+    return strncmp(fault, "reply-", 6) == 0 || strncmp(fault, "close@", 6) == 0 || strncmp(fault, "ack-no", 6) == 0;
+}
+
+static char *choose_fault(const struct bench *b, uint64_t number)
+{
+    uint64_t dice = mix(b->run.seed ^ mix(~number));
+    const bool any = dice % 2;
+
+    do
+        dice = mix(dice);
+    while (!any && is_common(b->faults[dice % b->nfaults]) && dice % 1024 != 0);
+    return b->faults[dice % b->nfaults];
+}
+
+/* A back-end that lies comes, and goes; then an honest one. The device is stopped and started, as one whose queue is broken. */
+static bool meet_hostile(struct bench *b, uint64_t number)
+{
+    char *const fault = choose_fault(b, number);
+    char *command[] = { (char *)b->hostile, "--serve", b->socket, "--fault", fault, NULL };
+    const double first = now();
+    uint64_t comings, before, heard;
+    double begin;
+    int rc;
+
+    printf("hostile: %s\n", fault);
+    fflush(stdout);
+    watch("meeting a hostile device", 120);
+    if (!read_comings(b, &comings, &before))
+        return false;
+    child_kill(&b->child);
+    unlink(b->socket);
+    b->child.command = command;
+    if (!child_start(&b->run, &b->child))
+        return false;
+    traffic_set(&b->traffic, RUN);
+    do {
+        usleep(500);
+        if (!read_comings(b, &comings, &heard))
+            return false;
+    } while (heard == before && now() - first < HOSTILE_WITHIN);
+    b->ledger.met += heard > before;
+    usleep(HOSTILE_MS * 1000);
+    child_kill(&b->child);
+    /* Of a device that was lost or broken that may be an error. */
+    if (!CALL(b, "vuser_dev_stop of a hostile device", vuser_dev_stop(b->dev)))
+        return false;
+    traffic_set(&b->traffic, PARK);
+    for (unsigned q = 0; q < b->traffic.pairs; q++) {
+        flow_take_back(b->traffic.lanes[q].flow);
+        flow_write_off(b->traffic.lanes[q].flow, b->traffic.lanes[q].flow->taken);
+    }
+    if (!CHECKED(b, "vuser_dev_start after a hostile device", vuser_dev_start(b->dev)) || !spawn(b) ||
+        !wait_for_link(b, 0) || !move(b, fault, 20))
+        return false;
+    traffic_set(&b->traffic, PARK);
+    b->ledger.lies++;
+    return b->run.corrupt == 0 || wrong(&b->run, "%s: %" PRIu64 " frames came damaged", fault, b->run.corrupt);
+}
+
 static bool open_device(struct bench *b, const char *devargs)
 {
     const struct vuser_pool_config pool = { .size = sizeof(pool), .count = POOL, .no_huge = 1 };
@@ -451,12 +538,17 @@ static void close_books(struct bench *b)
         b->ledger.in += flow->received;
         b->ledger.duplicate += flow->duplicate;
         b->ledger.late += flow->late;
-        flow_free(flow);
     }
     b->ledger.thrown_away += b->missing;
     b->ledger.corrupt += b->run.corrupt;
     b->dropped = b->missing = b->allowed = b->run.corrupt = 0;
-    b->run.nflows = t->pairs = 0;
+}
+
+static void forget_flows(struct bench *b)
+{
+    for (unsigned q = 0; q < b->run.nflows; q++)
+        flow_free(&b->run.flows[q]);
+    b->run.nflows = b->traffic.pairs = 0;
 }
 
 /* What it took from the system is given back. */
@@ -491,12 +583,14 @@ static bool one(struct bench *b, uint64_t number)
     snprintf(devargs, sizeof(devargs), "path=%s,%s", b->socket, b->session.devargs);
     watch("making a device", 120);
     good = spawn(b) && open_device(b, devargs) && happen(b);
+    traffic_set(&b->traffic, PARK);
+    if (good) {
+        close_books(b);
+        good = b->nfaults == 0 || b->session.server || meet_hostile(b, number);
+    }
     watch("closing a device", 120);
     traffic_set(&b->traffic, PARK);
-    for (unsigned q = 0; q < b->run.nflows; q++)
-        flow_take_back(&b->run.flows[q]);
-    if (good)
-        close_books(b);
+    forget_flows(b);
     begin = now();
     vuser_dev_uninit(b->dev);
     good = called(b, "vuser_dev_uninit", begin) && good;
@@ -526,7 +620,8 @@ static bool report(const struct bench *b)
            l->captured);
     for (unsigned k = 0; k < ACTS; k++)
         printf("%s\"%s\":%" PRIu64, k ? "," : "", act_names[k], l->done[k]);
-    printf("},\"leaked_mbufs\":%ld,\"leaked_fds\":%ld,\"leaked_maps\":%ld,\"grown_kib\":%ld", b->mbufs, b->fds_grown,
+    printf("},\"lies\":%" PRIu64 ",\"lies_met\":%" PRIu64, l->lies, l->met);
+    printf(",\"leaked_mbufs\":%ld,\"leaked_fds\":%ld,\"leaked_maps\":%ld,\"grown_kib\":%ld", b->mbufs, b->fds_grown,
            b->shared_grown, b->grown);
     printf(",\"longest_call\":\"%s\",\"longest_ms\":%.0f,\"deadline_ms\":%u,\"up_ms\":%.0f,\"error\":",
            b->longest_call ? b->longest_call : "", b->longest * 1e3, DEADLINES * b->config.timeout_ms + 2000,
@@ -572,7 +667,7 @@ int main(int argc, char **argv)
         { "testpmd", required_argument, NULL, 't' }, { "seconds", required_argument, NULL, 's' },
         { "seed", required_argument, NULL, 'r' },   { "victim", required_argument, NULL, 'v' },
         { "from", required_argument, NULL, 'f' },   { "devices", required_argument, NULL, 'n' },
-        { NULL, 0, NULL, 0 },
+        { "hostile", required_argument, NULL, 'h' }, { NULL, 0, NULL, 0 },
     };
     static struct bench b;
     static char log[300];
@@ -592,6 +687,7 @@ int main(int argc, char **argv)
         case 't': b.testpmd = optarg; break;
         case 's': seconds = strtod(optarg, NULL); break;
         case 'r': b.run.seed = strtoull(optarg, NULL, 10); break;
+        case 'h': b.hostile = optarg; break;
         case 'f': number = strtoull(optarg, NULL, 10); break;
         case 'n': end = strtoull(optarg, NULL, 10); break;
         case 'v': return victim(&b, optarg);
@@ -600,6 +696,10 @@ int main(int argc, char **argv)
     }
     if (b.dir == NULL || b.own == NULL)
         return 2;
+    if (b.hostile != NULL && !list_faults(&b)) {
+        fprintf(stderr, "%s --list names no lies: is it the program of tests/hostile?\n", b.hostile);
+        return 2;
+    }
     snprintf(b.socket, sizeof(b.socket), "%s/s", b.dir);
     snprintf(log, sizeof(log), "%s/log", b.dir);
     b.child.log = log;
