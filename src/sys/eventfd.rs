@@ -8,6 +8,7 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use super::knock::{knock, prepare};
 use super::limits;
 use crate::error::Result;
 
@@ -18,6 +19,7 @@ pub struct Bell(OwnedFd);
 impl Bell {
     /// A new eventfd with counter zero.
     pub fn new() -> Result<Self> {
+        prepare();
         EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)
             .map(|e| Self(e.into()))
             .map_err(|e| limits::not_opened(e, "cannot create an eventfd"))
@@ -25,13 +27,20 @@ impl Bell {
 
     /// A bell that came from another process.
     pub fn from_fd(fd: OwnedFd) -> Self {
+        prepare();
         Self(fd)
     }
 
-    /// Rings. A full counter needs no second ring, so EAGAIN is success; false when the fd is unusable.
+    /// Rings, and never waits, whatever the other side has done to the counter and the flags, which are its as well as ours.
+    /// A full counter needs no second ring; false when the fd is unusable.
     pub fn ring(&self) -> bool {
-        // O_NONBLOCK belongs to the description, which the peer shares and can clear; with the counter at its limit, a
-        // write would then block. A look first: only a peer that fills it in between can still delay us.
+        knock(self.as_fd()).is_ok() || self.write()
+    }
+
+    /// Where the kernel does not knock for us. O_NONBLOCK belongs to the description, which the peer shares and can clear;
+    /// with the counter at its limit, a write would then block. A look first: only a peer that fills it in between can still
+    /// delay us.
+    fn write(&self) -> bool {
         if !matches!(poll(&mut [PollFd::new(self.as_fd(), PollFlags::POLLOUT)], PollTimeout::ZERO), Ok(1)) {
             return true;
         }
@@ -88,7 +97,8 @@ impl AsRawFd for Bell {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+    use std::time::Instant;
 
     use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
@@ -102,5 +112,58 @@ mod tests {
         // As if it had been rung when we looked, and the peer had read it since.
         assert!(matches!(bell.read_now(), Err(Errno::EAGAIN | Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EPERM)));
         assert!(!bell.take() && bell.ring() && bell.take() && !bell.take());
+    }
+
+    /// A bell of which the other side has cleared O_NONBLOCK.
+    fn blocking() -> Bell {
+        let bell = Bell::new().unwrap();
+        fcntl(&bell, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+        bell
+    }
+
+    #[test]
+    fn a_bell_is_heard_as_often_as_it_is_taken() {
+        for bell in [Bell::new().unwrap(), blocking()] {
+            assert!(!bell.take() && bell.ring() && bell.ring() && bell.take() && !bell.take());
+            nix::unistd::write(&bell, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+            assert!(bell.ring() && bell.ring() && bell.take() && !bell.take());
+        }
+    }
+
+    #[test]
+    fn what_rings_is_an_eventfd() {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert!(!Bell::from_fd(file.into()).ring());
+    }
+
+    /// The other side empties the counter and fills it, again and again, and then waits for us to go on.
+    #[test]
+    fn nobody_can_make_a_ring_wait() {
+        const ROUNDS: u64 = 100_000;
+        let (bell, rings, stuck) = (blocking(), AtomicU64::new(0), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while rings.load(SeqCst) < ROUNDS && !stuck.load(SeqCst) {
+                    bell.take();
+                    let seen = rings.load(SeqCst);
+                    nix::unistd::write(&bell, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+                    let begin = Instant::now();
+                    while rings.load(SeqCst) < (seen + 2).min(ROUNDS) && !stuck.load(SeqCst) {
+                        stuck.store(begin.elapsed() > Duration::from_secs(20), SeqCst);
+                    }
+                }
+                // Whoever still waits is let go.
+                while rings.load(SeqCst) < ROUNDS {
+                    bell.take();
+                }
+            });
+            for _ in 0..ROUNDS {
+                bell.ring();
+                // The other side's own write waits for room, too.
+                bell.take();
+                rings.fetch_add(1, SeqCst);
+            }
+        });
+        assert!(!stuck.load(SeqCst), "it waited");
     }
 }

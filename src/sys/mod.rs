@@ -4,6 +4,7 @@ pub mod asymmetric;
 pub mod clock;
 pub mod epoll;
 pub mod eventfd;
+pub mod knock;
 pub mod limits;
 pub mod listener;
 pub mod netdev;
