@@ -25,7 +25,7 @@ use vuser::sys::eventfd::Bell;
 use vuser::sys::shm::SharedMemory;
 
 /// Time for exchanges that are meant to fail by it; a busy machine answers the others within it too.
-const QUICK: Duration = Duration::from_millis(1000);
+const QUICK: Duration = Duration::from_millis(900);
 /// Time for all others: never reached, even on a busy machine.
 const PATIENT: Duration = Duration::from_secs(20);
 
