@@ -353,3 +353,22 @@ impl Notes {
         entries
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_of_the_other_layout_are_refused() {
+        let (split, packed) = (Features::VERSION_1, Features::VERSION_1 | Features::RING_PACKED);
+        for (told, other) in [(split, packed), (packed, split)] {
+            let asked = InflightMessage { rings: 2, ring_size: 64, ..Default::default() };
+            let (answer, memory) = Region::offer(&asked, told).unwrap();
+            let region = Region::new(&answer, &memory.as_fd().try_clone_to_owned().unwrap(), told).unwrap();
+            assert!(region.notes(1, 64, told).is_ok());
+            // Entries of split rings are half as long: those of packed ones would lie outside.
+            let error = region.notes(1, 64, other).unwrap_err().to_string();
+            assert!(error.contains("of the other layout"), "{error}");
+        }
+    }
+}
