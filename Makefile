@@ -85,7 +85,7 @@ $(PEERS): $(B)/tests/%: tests/peers/%.c tests/peers/flow.c tests/peers/child.c t
 $(B)/tests/mix: tests/peers/plan.c tests/peers/traffic.c tests/peers/mix.h
 
 # The front-end in C that meets the hostile device.
-$(B)/tests/front: tests/hostile/front.c tests/peers/flow.c tests/peers/peers.h include/vuser.h $(B)/$(SONAME)
+$(B)/tests/front: tests/hostile/front.c tests/peers/flow.c tests/peers/census.c tests/peers/peers.h include/vuser.h $(B)/$(SONAME)
 	@mkdir -p $(@D)
 	$(CC) $(WARN) $(CFLAGS) $(filter %.c,$^) -o $@ $(LINK)
 

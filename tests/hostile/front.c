@@ -14,7 +14,6 @@
 
 #include "../peers/peers.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,18 +42,6 @@ struct front {
     void *memory;
     int fd;
 };
-
-static unsigned open_files(void)
-{
-    DIR *dir = opendir("/proc/self/fd");
-    unsigned n = 0;
-
-    while (dir != NULL && readdir(dir) != NULL)
-        n++;
-    if (dir != NULL)
-        closedir(dir);
-    return n;
-}
 
 static void tell(const char *what, const char *call)
 {
@@ -230,7 +217,7 @@ static void give_up(struct front *f)
 
 static void life(struct front *f, const char *path, int packed, int timeout)
 {
-    const unsigned fds = open_files();
+    const unsigned fds = count_fds();
     const uint64_t frames = f->flow->received;
     uint64_t lost = 0;
     bool good = false;
@@ -253,7 +240,7 @@ static void life(struct front *f, const char *path, int packed, int timeout)
     else
         printf("ok frames=%llu corrupt=%llu lost=%llu fds=%d buffers=%d slowest=%.0f\n",
                (unsigned long long)(f->flow->received - frames), (unsigned long long)f->run.corrupt,
-               (unsigned long long)lost, (int)(open_files() - fds),
+               (unsigned long long)lost, (int)(count_fds() - fds),
                (int)(POOL - vuser_pool_available(f->run.pool)), f->slowest * 1e3);
     fflush(stdout);
 }
