@@ -89,6 +89,12 @@ $(B)/tests/front: tests/hostile/front.c tests/peers/flow.c tests/peers/census.c 
 	@mkdir -p $(@D)
 	$(CC) $(WARN) $(CFLAGS) $(filter %.c,$^) -o $@ $(LINK)
 
+# The hostile device, as a program.
+$(B)/tests/hostile: FORCE
+	@mkdir -p $(@D)
+	$(INSTALL) -m 755 "$$($(CARGO) test --locked --features header --test hostile --no-run --message-format=json | \
+	  sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1)" $@
+
 # A DPDK program that drives ports of any driver; what the tests of the driver tell.
 $(B)/tests/port: $(wildcard tests/dpdk/port/*.c) tests/dpdk/port/port.h
 	@mkdir -p $(@D)
@@ -220,8 +226,10 @@ soak-restart: lib $(PEERS)
 soak-fallen: lib examples $(PEERS)
 	VUSER_FRONT_KILLS=$(or $(KILLS),20) $(CARGO) test --locked --features header --test peers fallen -- --nocapture
 
-# Whatever can happen to a device while frames move, for HOURS or MINUTES (10), drawn from SEED: docs/trust.md.
-soak: lib examples $(PEERS)
+# Whatever can happen to a device while frames move, for HOURS or MINUTES (10), drawn from SEED: docs/trust.md. HOSTILE= leaves
+# out the device that lies.
+HOSTILE ?= $(B)/tests/hostile
+soak: lib examples $(PEERS) $(HOSTILE)
 	@dir=$$(mktemp -d) && RUNTIME_DIRECTORY=$$dir $(B)/tests/mix --dir $$dir --own $(B)/examples/loopback \
 	  $$(! command -v dpdk-testpmd > /dev/null || echo --testpmd dpdk-testpmd) $(SEED:%=--seed %) $(FROM:%=--from %) $(HOSTILE:%=--hostile %) \
 	  --seconds $$(( $(or $(HOURS),0) * 3600 + $(or $(MINUTES),$(if $(HOURS),0,10)) * 60 )); \
