@@ -42,9 +42,10 @@ void plan(uint64_t seed, uint64_t number, bool testpmd, struct session *s)
     s->packed = number % 2;
     s->server = s->peer == TESTPMD && roll(&d, 2) == 0;
     s->window = (64u << exponent) / 2;
+    /* A vhost of DPDK's whose threads have not been let run for a while, with the lock of a ring, answers after 2 s and more. */
     snprintf(s->devargs, sizeof(s->devargs),
              "packed_vq=%u,server=%u,queues=%u,queue_size=%u,mrg_rxbuf=%u,in_order=%u,event_idx=%u,indirect=%u,resend=%u,"
-             "huge=0,reconnect_ms=20,timeout_ms=2000",
+             "huge=0,reconnect_ms=20,timeout_ms=5000",
              s->packed, s->server, s->pairs, 64u << exponent, (extras & 3) != 0, (extras & 4) != 0, (extras & 8) != 0,
              (extras & 16) != 0, roll(&d, 4) != 0);
     s->nactions = 3 + roll(&d, MAX_ACTIONS - 2);
