@@ -146,16 +146,29 @@ vuser_start(struct rte_eth_dev *eth)
     return 0;
 }
 
+/* A burst has no word for it, and when the device is stopped nobody can ask any more. */
+static void
+tell_if_broken(const struct vuser_port *port, const char *kind, uint16_t id, const struct vuser_queue *queue)
+{
+    if (queue != NULL && vuser_queue_status(queue) == -EIO)
+        VUSER_LOG(ERR, "port %u: %s queue %u: %s", port->id, kind, id, vuser_last_error());
+}
+
 /* A device that does not answer is stopped, too: an error is for the log, since ethdev would take the port for started. */
 int
 vuser_stop(struct rte_eth_dev *eth)
 {
     struct vuser_port *port = vuser_port(eth);
+    uint16_t i;
     int ret;
 
     vuser_intr_stop(eth);
     eth->data->dev_started = 0;
     if (port->dev != NULL) {
+        for (i = 0; i < eth->data->nb_rx_queues; i++)
+            tell_if_broken(port, "Rx", i, port->rxq[i].queue);
+        for (i = 0; i < eth->data->nb_tx_queues; i++)
+            tell_if_broken(port, "Tx", i, port->txq[i].queue);
         ret = vuser_dev_stop(port->dev);
         if (ret != 0)
             vuser_failed(port, "stop", ret);

@@ -1,7 +1,7 @@
 //! The lies of the data path: each is told once, at a buffer in the middle of traffic, by a device that is honest before and
 //! after it.
 
-use crate::fault::Outcome;
+use crate::fault::{Fault, Group, Kind, Outcome};
 
 /// Whose buffers the lie is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +124,16 @@ pub enum Content {
     Free,
 }
 
+impl Content {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::Length => "length",
+            Self::Free => "free",
+        }
+    }
+}
+
 impl Lie {
     /// Whether it can be told on a ring of this layout.
     pub fn fits(&self, packed: bool) -> bool {
@@ -132,6 +142,12 @@ impl Lie {
             What::Ahead(_) | What::Id(Id::High) => !packed,
             _ => true,
         }
+    }
+
+    /// Whether it is another lie where frames are not merged; with one buffer a frame, nobody looks at their number.
+    pub fn minds_merging(&self) -> bool {
+        let of_frames = matches!(group(self.what), Group::Lengths | Group::Headers);
+        self.way == Way::Receive && of_frames && !matches!(self.what, What::Buffers(_))
     }
 
     /// What may be wrong with frames.
@@ -240,49 +256,6 @@ const MEMORY: [Row; 6] = [
     ("holes", What::Holes, WHATEVER),
 ];
 
-/// A lie with its name, and what may come of it.
-#[derive(Clone, Debug)]
-pub struct Fault {
-    /// One word: `used-id-far@rx`.
-    pub name: String,
-    pub group: Group,
-    pub expect: &'static [Outcome],
-    pub lie: Lie,
-}
-
-/// What lies are about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Group {
-    /// Used ids.
-    Ids,
-    /// Used lengths.
-    Lengths,
-    /// How far the device is.
-    Positions,
-    /// Headers of frames.
-    Headers,
-    /// Buffers that do not come back, or late.
-    Slow,
-    /// Kicks and calls.
-    Notices,
-    /// The shared memory itself.
-    Memory,
-}
-
-impl Group {
-    pub fn title(self) -> &'static str {
-        match self {
-            Self::Ids => "ids that are not lent",
-            Self::Lengths => "lengths",
-            Self::Positions => "positions and flags",
-            Self::Headers => "headers of frames",
-            Self::Slow => "buffers that do not come back",
-            Self::Notices => "kicks and calls",
-            Self::Memory => "shared memory itself",
-        }
-    }
-}
-
 fn group(what: What) -> Group {
     match what {
         What::Id(_) | What::Order => Group::Ids,
@@ -306,7 +279,7 @@ pub fn faults() -> Vec<Fault> {
         name: format!("{name}{at}"),
         group: group(what),
         expect,
-        lie: Lie { way, what },
+        kind: Kind::Data(Lie { way, what }),
     })
     .collect()
 }

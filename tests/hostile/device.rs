@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread::JoinHandle;
@@ -54,17 +54,19 @@ const PROTOCOL: ProtocolFeatures =
     ProtocolFeatures::MQ.union(ProtocolFeatures::REPLY_ACK).union(ProtocolFeatures::STATUS);
 
 /// What a device is told to be.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     pub lie: Option<Lie>,
     /// How many buffers of its way come before the lie.
     pub after: usize,
     pub features: Features,
+    /// A file that is made when the lie was told, for front-ends in other processes.
+    pub sign: Option<PathBuf>,
 }
 
 impl Plan {
     pub fn new(lie: Option<Lie>) -> Self {
-        Self { lie, after: 20, features: features() }
+        Self { lie, after: 20, features: features(), sign: None }
     }
 }
 
@@ -74,6 +76,15 @@ struct Shared {
     fired: AtomicUsize,
     /// The memory could be cut off.
     cut: AtomicBool,
+}
+
+impl Shared {
+    fn told(&self) {
+        self.fired.fetch_add(1, SeqCst);
+        if let Some(sign) = &self.plan.sign {
+            std::fs::write(sign, "").expect("the sign of a lie that was told");
+        }
+    }
 }
 
 /// A running device, until dropped.
@@ -276,7 +287,7 @@ impl<'a> Session<'a> {
         let told = due.is_some_and(|lie| self.tell(index, table, &mut batch, lie.what));
         let queue = &mut self.queues[index];
         if told {
-            self.shared.fired.fetch_add(1, SeqCst);
+            self.shared.told();
         } else if let Some(hand) = &mut queue.hand {
             batch.iter().for_each(|done| hand.push(done.lent.id.into(), done.len, done.lent.slots));
             hand.publish();
@@ -329,12 +340,16 @@ impl<'a> Session<'a> {
         true
     }
 
-    /// Nobody can cut off memory that is sealed. Who finds a way looks no further: the next access is the front-end's end.
-    fn truncate(&self) {
+    /// Nobody can cut off memory that is sealed. Who finds a way looks no further: the next access is an end.
+    fn truncate(&mut self) {
         for (file, _) in &self.files {
             if nix::unistd::ftruncate(file, 0).is_ok() {
                 self.shared.cut.store(true, SeqCst);
             }
+        }
+        if self.shared.cut.load(SeqCst) {
+            self.table = None;
+            self.queues = Default::default();
         }
     }
 
@@ -430,8 +445,15 @@ impl<'a> Session<'a> {
     /// Starts the rings of which all is known.
     fn start(&mut self) -> Option<()> {
         let (features, Some(table)) = (self.features, &self.table) else { return Some(()) };
-        for queue in self.queues.iter_mut().filter(|q| q.hand.is_none() && q.size > 0 && q.kick.is_some()) {
-            let Some(addr) = queue.addr else { continue };
+        for (index, queue) in self.queues.iter_mut().enumerate() {
+            let Some(addr) = queue.addr.filter(|_| queue.hand.is_none() && queue.size > 0 && queue.kick.is_some())
+            else {
+                continue;
+            };
+            if index == 0 {
+                // What it could not deliver before is of another time.
+                self.frames.clear();
+            }
             let (desc, driver, device) = area_bytes(queue.size, features);
             let areas = Areas {
                 desc: table.local_of_user(addr.desc, desc)?,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::fault::Outcome;
-use crate::port::{PLAIN, Port};
+use crate::data::Content;
+use crate::fault::{ANY, Outcome};
+use crate::port::{Answer, PLAIN, Port};
 use crate::support::testpmd::keep;
 use crate::support::{Scratch, build, made, root};
 
@@ -57,6 +58,24 @@ impl Face {
     pub fn workers(self) -> usize {
         if self == Self::DpdkOwn { 4 } else { 3 }
     }
+}
+
+/// What a front-end is to know of a lie about the rings.
+#[derive(Clone, Copy, Debug)]
+pub struct Ordeal {
+    /// What may be wrong with its frames.
+    pub content: Content,
+    /// Without a frame for so long nothing moves any more.
+    pub patience: Duration,
+    pub merge: bool,
+    /// The device writes anywhere into what is shared. With DPDK's own mempools that is all of the program's: only `bounce=1`
+    /// promises something then.
+    pub anywhere: bool,
+}
+
+/// The file by which the device says that it was told.
+pub fn sign(socket: &Path) -> PathBuf {
+    PathBuf::from(format!("{}.told", socket.display()))
 }
 
 /// One life against a fault.
@@ -160,6 +179,8 @@ fn verdict(line: &str, said: &[String]) -> Life {
         Life::new(Outcome::Corrupt, line)
     } else if of("fds") != 0 {
         Life::new(Outcome::Leak, line)
+    } else if let Some(uncounted) = first("uncounted") {
+        Life::new(Outcome::Miscounted, uncounted.as_str())
     } else if let Some(refused) = first("refused") {
         Life::new(Outcome::Refused, refused.trim_start_matches("refused "))
     } else if let Some(stalled) = first("stalled") {
@@ -177,9 +198,16 @@ fn number<'a>((key, value): (&'a str, &str)) -> Option<(&'a str, i64)> {
     Some((key, value.parse().ok()?))
 }
 
+/// Both layouts and frames in one buffer or in more, for any driver.
+fn devargs(packed: bool, ordeal: Option<Ordeal>) -> String {
+    let merged = if ordeal.is_some_and(|o| !o.merge) { ",mrg_rxbuf=0" } else { "" };
+    format!("packed_vq={}{merged}", u8::from(packed))
+}
+
 impl Front {
     pub fn new(face: Face, packed: bool, limit: Duration, scratch: &Arc<Scratch>) -> Self {
-        Self { face, packed, timeout: Duration::ZERO, limit, scratch: Arc::clone(scratch), lines: None, port: None }
+        let scratch = Arc::clone(scratch);
+        Self { face, packed, timeout: Duration::ZERO, limit, scratch, lines: None, port: None }
     }
 
     pub fn face(&self) -> Face {
@@ -187,24 +215,25 @@ impl Front {
     }
 
     /// One life of a device at this socket, which waits so long for an answer, to its good or bad end.
-    pub fn live(&mut self, socket: &Path, timeout: Duration) -> Life {
+    pub fn live(&mut self, socket: &Path, timeout: Duration, ordeal: Option<Ordeal>) -> Life {
         self.timeout = timeout;
         let life = match self.face {
             Face::C | Face::Python => {
                 let lines = self.lines.get_or_insert_with(|| Lines::start(self.face));
-                let order = format!("{} {} {}", socket.display(), u8::from(self.packed), self.timeout.as_millis());
-                lines.live(&order, self.limit)
+                let (content, patience) = ordeal.map_or(("-", 0), |o| (o.content.word(), o.patience.as_millis()));
+                let (timeout, devargs) = (timeout.as_millis(), devargs(self.packed, ordeal));
+                lines.live(&format!("{} {timeout} {devargs} {content} {patience}", socket.display()), self.limit)
             }
-            Face::Dpdk | Face::DpdkOwn => self.live_in_dpdk(socket),
+            Face::Dpdk | Face::DpdkOwn => self.live_in_dpdk(socket, ordeal),
         };
         // What has come to a bad end is not asked again.
-        if matches!(life.outcome, Outcome::Hang | Outcome::Crash(_) | Outcome::Corrupt | Outcome::Leak) {
+        if !ANY.contains(&life.outcome) {
             (self.lines, self.port) = (None, None);
         }
         life
     }
 
-    fn live_in_dpdk(&mut self, socket: &Path) -> Life {
+    fn live_in_dpdk(&mut self, socket: &Path, ordeal: Option<Ordeal>) -> Life {
         let (mut port, fds) = self.port.take().unwrap_or_else(|| self.launch());
         let (done, over) = channel::<()>();
         let (id, limit) = (Pid::from_raw(port.id().cast_signed()), self.limit);
@@ -214,7 +243,7 @@ impl Front {
             late && kill(id, Signal::SIGKILL).is_ok()
         });
         let mut said = Vec::new();
-        let good = self.attempts(&mut port, socket, &mut said);
+        let good = self.attempts(&mut port, socket, ordeal, &mut said);
         let left = if good { self.left(&mut port, fds) } else { String::new() };
         drop(done);
         if watch.join().unwrap_or(false) {
@@ -242,7 +271,7 @@ impl Front {
         let socket = self.scratch.file(&format!("first-{}", port.id()));
         let man = crate::man::Man::start(&socket, None, crate::control::Plan::Full, self.timeout, false);
         let mut said = Vec::new();
-        self.attempts(&mut port, &socket, &mut said);
+        self.attempts(&mut port, &socket, None, &mut said);
         drop(man);
         let fds = port.ask("census").map_or(0, |census| census.number("fds"));
         (port, fds)
@@ -252,20 +281,21 @@ impl Front {
         if self.face == Face::Dpdk { "net_vuser0" } else { "net_virtio_user0" }
     }
 
-    fn attempts(&self, port: &mut Port, socket: &Path, said: &mut Vec<String>) -> bool {
+    fn attempts(&self, port: &mut Port, socket: &Path, ordeal: Option<Ordeal>, said: &mut Vec<String>) -> bool {
         (0..ATTEMPTS).any(|n| {
             std::thread::sleep(Duration::from_millis(if n == 0 { 0 } else { 5 }));
-            port.alive() && self.attempt(port, socket, said)
+            port.alive() && self.attempt(port, socket, ordeal, said)
         })
     }
 
-    fn attempt(&self, port: &mut Port, socket: &Path, said: &mut Vec<String>) -> bool {
-        let more = match self.face {
-            Face::Dpdk => format!(",timeout_ms={},reconnect_ms=20", self.timeout.as_millis()),
-            _ => String::new(),
-        };
-        let (name, packed) = (self.name(), u8::from(self.packed));
-        let attach = format!("attach name={name} args=path={},packed_vq={packed}{more}", socket.display());
+    fn attempt(&self, port: &mut Port, socket: &Path, ordeal: Option<Ordeal>, said: &mut Vec<String>) -> bool {
+        let mut more = devargs(self.packed, ordeal);
+        if self.face == Face::Dpdk {
+            let bounce = u8::from(ordeal.is_some_and(|o| o.anywhere));
+            more += &format!(",timeout_ms={},reconnect_ms=20,bounce={bounce}", self.timeout.as_millis());
+        }
+        let name = self.name();
+        let attach = format!("attach name={name} args=path={},{more}", socket.display());
         let device = match port.ask(&attach) {
             Ok(answer) => answer.number("port"),
             Err(e) => {
@@ -273,7 +303,10 @@ impl Front {
                 return false;
             }
         };
-        let good = self.run(port, device, said);
+        let good = match ordeal {
+            Some(ordeal) => self.rings(port, device, &ordeal, &sign(socket), said),
+            None => self.run(port, device, said),
+        };
         let _ = port.ask(&format!("stop port={device}"));
         for command in [format!("close port={device}"), format!("detach name={name}")] {
             if let Err(e) = port.ask(&command) {
@@ -313,6 +346,42 @@ impl Front {
         ask(format!("start port={device}"), "refused") && (0..3).any(|_| ask(exchange.clone(), "broken"))
     }
 
+    /// Frames by rings that lie, and by rings that are new.
+    fn rings(&self, port: &mut Port, device: u64, ordeal: &Ordeal, sign: &Path, said: &mut Vec<String>) -> bool {
+        let configured = port.ask(&format!("configure port={device}"));
+        let mut start = configured.and_then(|_| port.ask(&format!("start port={device}")));
+        let until = format!(" until={}", sign.display());
+        // The transmit ring is looked at when half of it is in use.
+        let mut all = (ordeal.content, 300, until.as_str());
+        for _ in 0..ATTEMPTS {
+            let (content, frames, until) = all;
+            let (content, patience) = (content.word(), ordeal.patience.as_millis());
+            let command = format!("ordeal port={device} content={content} patience={patience} frames={frames}{until}");
+            let mark = port.log().len();
+            let end = match start.and_then(|_| port.ask(&command)) {
+                Ok(answer) => judge(&answer, said),
+                Err(e) => {
+                    said.push(format!("refused {e}"));
+                    return false;
+                }
+            };
+            match end.as_str() {
+                "enough" if until.is_empty() => return true,
+                "enough" => all = (Content::Whole, 48, ""),
+                "broken" | "stalled" => {}
+                // It is judged already.
+                "corrupt" => return true,
+                _ => return false,
+            }
+            start = port.ask(&format!("stop port={device}"));
+            if end == "broken" {
+                said.push(format!("broken {}", sentence(port, mark)));
+            }
+            start = start.and_then(|_| port.ask(&format!("start port={device}")));
+        }
+        false
+    }
+
     /// What is left of a life, in the words of the others.
     fn left(&self, port: &mut Port, fds: u64) -> String {
         let end = Instant::now() + Duration::from_secs(2);
@@ -326,4 +395,30 @@ impl Front {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+/// How an ordeal ended; what is wrong is said in the words of the others.
+fn judge(answer: &Answer, said: &mut Vec<String>) -> String {
+    if answer.number("corrupt") > 0 {
+        said.push(format!("corrupt {}", answer.text("fault")));
+    }
+    let [handed, ipackets, taken, opackets] =
+        ["handed", "ipackets", "taken", "opackets"].map(|name| answer.number(name));
+    if (handed, taken) != (ipackets, opackets) {
+        said.push(format!("uncounted {ipackets} of {handed} received, {opackets} of {taken} sent"));
+    }
+    let end = answer.text("end");
+    if end == "stalled" {
+        said.push("stalled no frames come any more".into());
+    }
+    end.to_owned()
+}
+
+/// What the driver has logged of a broken queue since then.
+fn sentence(port: &Port, mark: usize) -> String {
+    const BROKEN: &str = "the queue is broken until";
+    port.says(mark, BROKEN);
+    let log = port.log();
+    let line = log[mark..].lines().find_map(|line| line.find(BROKEN).map(|at| &line[at..]));
+    line.unwrap_or("a queue, and nobody says why").to_owned()
 }

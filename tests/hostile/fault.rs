@@ -1,6 +1,6 @@
 //! A fault: what the device does wrong, once, and what may come of it.
 
-use crate::control;
+use crate::{control, data};
 
 /// What came of a fault, as the front-end's program sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub enum Outcome {
     Corrupt,
     /// Descriptors were left open.
     Leak,
+    /// Frames were taken or handed out that no counter has.
+    Miscounted,
 }
 
 impl Outcome {
@@ -49,6 +51,20 @@ pub enum Group {
     Offers,
     /// What the back-end asks of the front-end.
     Channel,
+    /// Used ids.
+    Ids,
+    /// Used lengths.
+    Lengths,
+    /// How far the device is.
+    Positions,
+    /// Headers of frames.
+    Headers,
+    /// Buffers that do not come back, or late.
+    Slow,
+    /// Kicks and calls.
+    Notices,
+    /// The shared memory itself.
+    Memory,
 }
 
 impl Group {
@@ -59,6 +75,13 @@ impl Group {
             Self::Ends => "the connection ends",
             Self::Offers => "offers that cannot be or change",
             Self::Channel => "requests of the back-end",
+            Self::Ids => "rings: ids that are not lent",
+            Self::Lengths => "rings: lengths",
+            Self::Positions => "rings: indexes and flags",
+            Self::Headers => "headers of frames",
+            Self::Slow => "buffers that do not come back",
+            Self::Notices => "kicks and calls",
+            Self::Memory => "scribbles, holes, cuts",
         }
     }
 }
@@ -67,6 +90,7 @@ impl Group {
 #[derive(Clone, Debug)]
 pub enum Kind {
     Control(control::Lie),
+    Data(data::Lie),
 }
 
 #[derive(Clone, Debug)]
@@ -79,5 +103,5 @@ pub struct Fault {
 }
 
 pub fn all() -> Vec<Fault> {
-    control::faults()
+    control::faults().into_iter().chain(data::faults()).collect()
 }

@@ -2,13 +2,18 @@
 /*
  * front: the driver's side of a hostile device, by the C interface.
  *
- * For each line `SOCKET PACKED TIMEOUT_MS` of its standard input it lives one life of a device: makes it, sends numbered
- * frames and checks what comes back, calls all that talks to the back-end, gives it up. What fails is told, `refused SENTENCE` or
- * `broken SENTENCE`, and tried again, since the device lies once and is honest from then on. The last line of a life is
+ * For each line `SOCKET TIMEOUT_MS DEVARGS CONTENT PATIENCE_MS` of its standard input it lives one life of a device: makes it, sends
+ * numbered frames and checks what comes back, gives it up. What fails is told, `refused SENTENCE`, `broken SENTENCE` or `stalled`,
+ * and tried again, since the device lies once and is honest from then on. The last line of a life is
  *
- *   ok frames=N corrupt=N lost=N fds=N buffers=N slowest=MILLISECONDS
+ *   ok frames=N corrupt=N lost=N fds=N buffers=N uncounted=N slowest=MILLISECONDS
  *
- * or `stuck SENTENCE` when it never came to its end. fds: left open; buffers: missing; lost: connections.
+ * or `stuck SENTENCE` when it never came to its end. fds: left open; buffers: missing; lost: connections; uncounted: frames that the
+ * statistics do not have, or have too much.
+ *
+ * CONTENT `-`: the lie is one of the control path, and the life calls all that talks to the back-end. Else it is about the rings:
+ * frames move until the file SOCKET.told says that it was told, and some more; CONTENT says what may be wrong with them. Without a
+ * frame for PATIENCE_MS nothing moves any more. Then the device is stopped and started, and all has to be right.
  */
 #define _GNU_SOURCE
 
@@ -23,14 +28,20 @@
 #define POOL 1024u
 #define WINDOW 32u
 #define FRAMES 48u
+/* The transmit ring is looked at when half of it is in use. */
+#define FRAMES_OF_RINGS 300u
 /* More than any fault has lies. */
 #define ATTEMPTS 12
-/* Nobody who works needs longer for a few frames. */
+/* Nobody who works needs longer for a few frames, or meets a lie later. */
 #define FRAMES_WITHIN 5.0
+#define TOLD_WITHIN 20.0
 #define UP_WITHIN 5.0
 /* Frames that have not come by then were lost with a connection. */
 #define LOST_AFTER 0.25
 #define MEMORY (2u << 20)
+
+/* What may be wrong with frames because the device wrote it there (tests/hostile/data.rs): nothing; their length; all. */
+enum content { WHOLE, LENGTH, FREE };
 
 struct front {
     struct run run;
@@ -41,6 +52,11 @@ struct front {
     double slowest, begin;
     void *memory;
     int fd;
+    enum content content;
+    double patience;           /* 0: a lie of the control path. */
+    char told[300];
+    bool waits;                /* For the file of that name. */
+    uint64_t handed, uncounted; /* Frames handed out by bursts. */
 };
 
 static void tell(const char *what, const char *call)
@@ -110,47 +126,100 @@ static bool broken(struct front *f)
 {
     if (vuser_queue_status(f->rx) != -EIO && vuser_queue_status(f->flow->tx) != -EIO)
         return false;
-    puts("broken a queue");
+    printf("broken %s\n", vuser_last_error());
     return true;
+}
+
+/* Whether it lies within its buffers, and these are nobody else's. */
+static bool sound(const struct vuser_mbuf *m)
+{
+    const uint32_t length = m->pkt_len;
+    const unsigned segments = m->nb_segs;
+    uint32_t bytes = 0;
+    unsigned n = 0;
+
+    for (; m != NULL && n <= segments; m = m->next, n++) {
+        if (m->refcnt != 1 || (uint32_t)m->data_off + m->data_len > m->buf_len)
+            return false;
+        bytes += m->data_len;
+    }
+    return n == segments && bytes == length;
+}
+
+static void look_at(struct front *f, const struct vuser_mbuf *m)
+{
+    const uint64_t duplicate = f->flow->duplicate, corrupt = f->run.corrupt;
+    uint64_t number;
+
+    if (flow_of(&f->run, m, &number) != NULL)
+        flow_receive(f->flow, number);
+    else if (f->content == FREE || (f->content == LENGTH && flow_like(&f->run, m)))
+        f->run.corrupt--;
+    /* What was sent once comes once, unless a connection was lost meanwhile. */
+    if (f->patience > 0 && f->content == WHOLE)
+        f->run.corrupt += f->flow->duplicate - duplicate;
+    f->run.corrupt += !sound(m);
+    if (f->run.corrupt != corrupt)
+        printf("corrupt a frame of %u bytes in %u pieces%s\n", m->pkt_len, m->nb_segs, sound(m) ? "" : ", not sound");
 }
 
 static unsigned receive(struct front *f)
 {
     struct vuser_mbuf *mbufs[BURST];
     const unsigned n = vuser_rx_burst(f->rx, mbufs, BURST);
-    uint64_t number;
 
     for (unsigned k = 0; k < n; k++)
-        if (flow_of(&f->run, mbufs[k], &number) != NULL)
-            flow_receive(f->flow, number);
+        look_at(f, mbufs[k]);
     vuser_mbuf_free_bulk(mbufs, (uint16_t)n);
+    f->handed += n;
     return n;
 }
 
-/* So many more frames there and back. */
+/* Whether the lie was told, or nobody waits for that. */
+static bool told(struct front *f)
+{
+    f->waits = f->waits && access(f->told, F_OK) != 0;
+    return !f->waits;
+}
+
+/* So many more frames there and back, after the lie was told. */
 static bool exchange(struct front *f, unsigned frames)
 {
-    const uint64_t wanted = f->flow->received + frames;
-    double begin = now(), moved = begin;
-    unsigned n;
+    uint64_t wanted = UINT64_MAX;
+    const double begin = now(), end = begin + (f->patience > 0 ? TOLD_WITHIN : FRAMES_WITHIN);
+    double moved = begin, came = begin;
+    unsigned sent, got;
 
     while (f->flow->received < wanted && f->run.corrupt == 0) {
-        if (broken(f) && !restart(f))
-            return false;
-        n = flow_send(&f->run, f->flow, WINDOW) + receive(f);
-        if (n > 0) {
-            moved = now();
-            continue;
+        if (wanted == UINT64_MAX && told(f))
+            wanted = f->flow->received + frames;
+        if (broken(f)) {
+            if (!restart(f))
+                return false;
+            came = now();
         }
-        if (now() - begin > FRAMES_WITHIN) {
+        sent = flow_send(&f->run, f->flow, WINDOW);
+        got = receive(f);
+        if (sent + got > 0)
+            moved = now();
+        if (got > 0)
+            came = moved;
+        if (now() > end) {
             puts("refused no frames come any more");
             return false;
+        }
+        if (f->patience > 0 && now() - came > f->patience) {
+            puts("stalled no frames come any more");
+            if (!restart(f))
+                return false;
+            came = now();
         }
         if (now() - moved > LOST_AFTER) {
             flow_write_off(f->flow, f->flow->taken);
             moved = now();
         }
-        usleep(50);
+        if (sent + got == 0)
+            usleep(50);
     }
     return true;
 }
@@ -182,14 +251,38 @@ static void everything(struct front *f)
     OPTIONAL(f, vuser_dev_reset, f->dev);
 }
 
-static bool live(struct front *f)
+/* Whether all that bursts took and gave is in the statistics. */
+static void audit(struct front *f, uint64_t taken)
 {
+    struct vuser_queue_stats rx = { .size = sizeof(rx) }, tx = rx;
+    uint64_t sent;
+
+    if (vuser_queue_get_stats(f->rx, &rx) != 0 || vuser_queue_get_stats(f->flow->tx, &tx) != 0) {
+        tell("refused", "vuser_queue_get_stats");
+        return;
+    }
+    sent = tx.packets + tx.bad_packet + tx.bad_offload + tx.bad_address + tx.too_many_segments;
+    f->uncounted += (rx.packets != f->handed) + (sent != taken);
+    if (rx.packets != f->handed || sent != taken)
+        printf("uncounted %llu of %llu received, %llu of %llu sent\n", (unsigned long long)rx.packets,
+               (unsigned long long)f->handed, (unsigned long long)sent, (unsigned long long)taken);
+}
+
+static bool live(struct front *f, enum content content)
+{
+    const uint64_t taken = f->flow->taken;
     bool good;
 
+    f->handed = 0;
+    f->content = content;
     if (TIMED(f, vuser_dev_init(&f->config, &f->dev)) != 0)
         return failed("vuser_dev_init");
-    good = queues(f) && start(f) && exchange(f, FRAMES);
-    if (good) {
+    good = queues(f) && start(f) && exchange(f, f->patience > 0 ? FRAMES_OF_RINGS : FRAMES);
+    if (good && f->patience > 0) {
+        good = restart(f);
+        f->content = WHOLE;
+        good = good && exchange(f, FRAMES);
+    } else if (good) {
         everything(f);
         good = start(f) && exchange(f, FRAMES);
     }
@@ -197,6 +290,8 @@ static bool live(struct front *f)
     flow_write_off(f->flow, f->flow->taken);
     if (good)
         OPTIONAL(f, vuser_dev_stop, f->dev);
+    if (good && f->patience > 0)
+        audit(f, f->flow->taken - taken);
     return good;
 }
 
@@ -215,22 +310,18 @@ static void give_up(struct front *f)
     f->dev = NULL;
 }
 
-static void life(struct front *f, const char *path, int packed, int timeout)
+static void life(struct front *f, enum content content)
 {
     const unsigned fds = count_fds();
     const uint64_t frames = f->flow->received;
     uint64_t lost = 0;
     bool good = false;
 
-    vuser_config_init(&f->config, sizeof(f->config));
-    snprintf(f->config.path, sizeof(f->config.path), "%s", path);
-    f->config.packed_vq = packed != 0;
-    f->config.timeout_ms = (uint32_t)timeout;
-    f->config.reconnect_ms = 20;
     f->slowest = 0;
-    f->run.corrupt = 0;
+    f->run.corrupt = f->uncounted = 0;
+    f->waits = f->patience > 0;
     for (int n = 0; n < ATTEMPTS && !good; n++) {
-        good = live(f);
+        good = live(f, content);
         lost += reconnects(f);
         give_up(f);
         usleep(good ? 0 : 5000);
@@ -238,11 +329,33 @@ static void life(struct front *f, const char *path, int packed, int timeout)
     if (!good)
         printf("stuck after %d attempts\n", ATTEMPTS);
     else
-        printf("ok frames=%llu corrupt=%llu lost=%llu fds=%d buffers=%d slowest=%.0f\n",
+        printf("ok frames=%llu corrupt=%llu lost=%llu fds=%d buffers=%d uncounted=%llu slowest=%.0f\n",
                (unsigned long long)(f->flow->received - frames), (unsigned long long)f->run.corrupt,
                (unsigned long long)lost, (int)(count_fds() - fds),
-               (int)(POOL - vuser_pool_available(f->run.pool)), f->slowest * 1e3);
+               (int)(POOL - vuser_pool_available(f->run.pool)), (unsigned long long)f->uncounted, f->slowest * 1e3);
     fflush(stdout);
+}
+
+/* What a life shall be; false at the end of all. */
+static bool order(struct front *f, enum content *content)
+{
+    char path[256], devargs[256], what[16];
+    int timeout, patience;
+
+    if (scanf("%255s %d %255s %15s %d", path, &timeout, devargs, what, &patience) != 5)
+        return false;
+    vuser_config_init(&f->config, sizeof(f->config));
+    snprintf(f->config.path, sizeof(f->config.path), "%s", path);
+    snprintf(f->told, sizeof(f->told), "%s.told", path);
+    if (vuser_config_parse(&f->config, devargs) != 0) {
+        fprintf(stderr, "%s: %s\n", devargs, vuser_last_error());
+        return false;
+    }
+    f->config.timeout_ms = (uint32_t)timeout;
+    f->config.reconnect_ms = 20;
+    f->patience = what[0] == '-' ? 0 : patience / 1e3;
+    *content = what[0] == 'f' ? FREE : what[0] == 'l' ? LENGTH : WHOLE;
+    return true;
 }
 
 int main(void)
@@ -250,8 +363,7 @@ int main(void)
     static const uint8_t to[6] = { 2, 0, 0, 0, 0, 1 }, from[6] = { 2, 0, 0, 0, 0, 2 };
     const struct vuser_pool_config pool = { .size = sizeof(pool), .count = POOL, .no_huge = 1 };
     static struct front f;
-    char path[256];
-    int packed, timeout;
+    enum content content;
 
     f.run.seed = mix((uint64_t)getpid() << 32 ^ (uint64_t)(now() * 1e9));
     f.flow = flow_add(&f.run, to, from, NULL);
@@ -261,7 +373,7 @@ int main(void)
     f.memory = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_SHARED, f.fd, 0);
     if (f.memory == MAP_FAILED)
         return 2;
-    while (scanf("%255s %d %d", path, &packed, &timeout) == 3)
-        life(&f, path, packed, timeout);
+    while (order(&f, &content))
+        life(&f, content);
     return 0;
 }

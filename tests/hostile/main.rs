@@ -8,11 +8,11 @@
 //! hostile                       all faults and our front-ends; exit status 1 when an outcome is wrong
 //!   --list                      the names of the faults
 //!   --fault NAME                only this one (or those that begin so, NAME*)
+//!   --part control|data         only lies of the control path, or about the rings
 //!   --face c|python|dpdk|dpdk-own, --layout split|packed
 //!   --peer                      DPDK's own driver too, which crashes and hangs: its outcomes are shown, and not judged
 //!   --markdown                  the table as docs/trust.md has it; --all FILE: and each fault, a line each, in a file
-//!   --serve SOCKET --fault NAME [--server]   only the hostile device, for any front-end; also with the lies of the rings, which
-//!                               tests/hostile/alone.rs tells to a front-end in its own process
+//!   --serve SOCKET --fault NAME [--server]   only the hostile device, for any front-end
 //! ```
 #![cfg(target_os = "linux")]
 
@@ -63,6 +63,7 @@ struct Options {
     markdown: bool,
     server: bool,
     fault: Option<String>,
+    data: Option<bool>,
     face: Option<Face>,
     packed: Option<bool>,
     serve: Option<PathBuf>,
@@ -79,6 +80,7 @@ fn options() -> Result<Options, lexopt::Error> {
             Long("markdown") => options.markdown = true,
             Long("server") => options.server = true,
             Long("fault") => options.fault = Some(parser.value()?.string()?),
+            Long("part") => options.data = Some(parser.value()?.parse_with(part)?),
             Long("face") => options.face = Some(parser.value()?.parse_with(face)?),
             Long("layout") => options.packed = Some(parser.value()?.parse_with(layout)?),
             Long("serve") => options.serve = Some(parser.value()?.into()),
@@ -104,8 +106,13 @@ fn layout(word: &str) -> Result<bool, String> {
     ["split", "packed"].iter().position(|w| *w == word).map(|n| n == 1).ok_or_else(|| "split or packed".into())
 }
 
-fn chosen(name: Option<&str>) -> Vec<Fault> {
+fn part(word: &str) -> Result<bool, String> {
+    ["control", "data"].iter().position(|w| *w == word).map(|n| n == 1).ok_or_else(|| "control or data".into())
+}
+
+fn chosen(name: Option<&str>, data: Option<bool>) -> Vec<Fault> {
     let mut faults = fault::all();
+    faults.retain(|fault| data.is_none_or(|data| data == matches!(fault.kind, Kind::Data(_))));
     if let Some(name) = name {
         match name.strip_suffix('*') {
             Some(start) => faults.retain(|fault| fault.name.starts_with(start)),
@@ -120,15 +127,9 @@ fn main() -> ExitCode {
         eprintln!("hostile: {e}");
         std::process::exit(2);
     });
-    let faults = chosen(options.fault.as_deref());
+    let faults = chosen(options.fault.as_deref(), options.data);
     if options.list {
         faults.iter().for_each(|fault| println!("{}", fault.name));
-        data::faults().iter().for_each(|fault| println!("{} (with --serve)", fault.name));
-        return ExitCode::SUCCESS;
-    }
-    let ring = data::faults().into_iter().find(|fault| Some(&fault.name) == options.fault.as_ref());
-    if let (Some(socket), Some(fault)) = (&options.serve, ring) {
-        device::serve(socket, fault.lie, options.server);
         return ExitCode::SUCCESS;
     }
     if faults.is_empty() {
@@ -136,8 +137,10 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     if let Some(socket) = &options.serve {
-        let Kind::Control(lie) = faults[0].kind.clone();
-        man::serve(socket, lie, TIMEOUT, options.server);
+        match faults[0].kind.clone() {
+            Kind::Control(lie) => man::serve(socket, lie, TIMEOUT, options.server),
+            Kind::Data(lie) => device::serve(socket, lie, options.server),
+        }
         return ExitCode::SUCCESS;
     }
     run(&options, faults)

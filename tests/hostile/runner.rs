@@ -9,14 +9,23 @@ use std::time::Duration;
 use vuser::spec::vhost_user::Request;
 
 use crate::control::{Lie, Plan, answered};
-use crate::faces::{Face, Front, Life};
-use crate::fault::{Fault, Kind, Outcome};
+use crate::data;
+use crate::device::{self, Device};
+use crate::faces::{Face, Front, Life, Ordeal, sign};
+use crate::fault::{Fault, Group, Kind, Outcome};
 use crate::man::{Heard, Man};
 use crate::support::Scratch;
 
 /// How long our front-ends wait for an answer: not long, since many faults last as long as this; longer when a life has come
 /// to nothing, since the device and the front-end may have waited for a busy machine.
 const TIMEOUTS: [Duration; 3] = [Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(4)];
+
+/// How long without a frame means that nothing moves any more: a machine that is late must not look so. Where that is a right
+/// outcome it may.
+const STALL: Duration = Duration::from_secs(5);
+const STALL_OF_A_STALL: Duration = Duration::from_millis(250);
+/// DPDK's own driver has ten seconds for all of a life.
+const STALL_OF_OWN: Duration = Duration::from_secs(2);
 
 /// What is to be run.
 pub struct Plans {
@@ -32,18 +41,42 @@ pub struct Plans {
 pub struct Row {
     pub face: Face,
     pub packed: bool,
+    /// A frame may have more buffers than one.
+    pub merge: bool,
     pub fault: Fault,
     pub fired: usize,
     pub life: Life,
 }
 
+/// The words of every queue of ours that the device has broken.
+const SENTENCE: &str = "the queue is broken until the device is reset: ";
+
 impl Row {
     pub fn is_right(&self) -> bool {
-        self.fired > 0 && self.fault.expect.contains(&self.life.outcome)
+        let outcome = self.life.outcome;
+        let expected = if self.face == Face::DpdkOwn {
+            // It need not notice a lie that does no harm; a queue that stands still without a word is right for nobody but who has
+            // lent buffers that never came back.
+            self.fault.expect.contains(&outcome) || outcome == Outcome::Works
+        } else {
+            let rings = matches!(self.fault.kind, Kind::Data(_));
+            let explained = !rings || outcome != Outcome::Contained || self.life.says.contains(SENTENCE);
+            self.fault.expect.contains(&outcome) && explained
+        };
+        self.fired > 0 && expected
+    }
+
+    pub fn layout(&self) -> &'static str {
+        match (self.packed, self.merge) {
+            (false, true) => "split",
+            (true, true) => "packed",
+            (false, false) => "split,mrg_rxbuf=0",
+            (true, false) => "packed,mrg_rxbuf=0",
+        }
     }
 
     pub fn line(&self) -> String {
-        let layout = if self.packed { "packed" } else { "split" };
+        let layout = self.layout();
         let fired = if self.fired == 0 { " (never fired)" } else { "" };
         let (face, name, outcome) = (self.face.word(), &self.fault.name, self.life.outcome.word());
         format!("{face} {layout} {name}: {outcome}{fired} {}", self.life.says)
@@ -67,7 +100,7 @@ fn trace(front: &mut Front, scratch: &Scratch) -> Result<Trace, String> {
         for timeout in TIMEOUTS {
             let path = socket(scratch);
             let man = Man::start(&path, None, plan, timeout, false);
-            let life = front.live(&path, timeout);
+            let life = front.live(&path, timeout, None);
             trace.insert(plan, man.heard());
             let works = life.outcome == Outcome::Works;
             last = Some(life).filter(|_| !works);
@@ -96,25 +129,70 @@ fn applies(trace: &Trace, lie: &Lie) -> bool {
     }
 }
 
-fn one(front: &mut Front, scratch: &Scratch, fault: &Fault, timeout: Duration) -> (usize, Life) {
-    let Kind::Control(lie) = &fault.kind;
+/// A fault that is due, with frames in one buffer each or in more.
+#[derive(Clone)]
+struct Due {
+    fault: Fault,
+    merge: bool,
+}
+
+/// What a face meets: control lies that it comes to, and all lies about rings of the layout.
+fn due(faults: &[Fault], trace: &Trace, packed: bool) -> Vec<Due> {
+    let mut all = Vec::new();
+    for fault in faults {
+        let (fits, both) = match &fault.kind {
+            Kind::Control(lie) => (applies(trace, lie), false),
+            Kind::Data(lie) => (lie.fits(packed), lie.minds_merging()),
+        };
+        let merges = if both { &[true, false][..] } else { &[true][..] };
+        all.extend(merges.iter().filter(|_| fits).map(|&merge| Due { fault: fault.clone(), merge }));
+    }
+    all
+}
+
+fn ordeal(face: Face, fault: Option<&Fault>, lie: Option<&data::Lie>, merge: bool) -> Ordeal {
+    let patience = match fault {
+        Some(fault) if fault.expect.contains(&Outcome::Stalled) => STALL_OF_A_STALL,
+        _ if face == Face::DpdkOwn => STALL_OF_OWN,
+        _ => STALL,
+    };
+    let content = lie.map_or(data::Content::Whole, data::Lie::content);
+    Ordeal { content, patience, merge, anywhere: fault.is_some_and(|fault| fault.group == Group::Memory) }
+}
+
+fn one(front: &mut Front, scratch: &Scratch, due: &Due, timeout: Duration) -> (usize, Life) {
     let path = socket(scratch);
-    let man = Man::start(&path, Some(lie.clone()), Plan::of(lie), timeout, false);
-    let life = front.live(&path, timeout);
-    let fired = man.fired();
-    drop(man);
+    let (fired, life) = match &due.fault.kind {
+        Kind::Control(lie) => {
+            let man = Man::start(&path, Some(lie.clone()), Plan::of(lie), timeout, false);
+            let life = front.live(&path, timeout, None);
+            (man.fired(), life)
+        }
+        Kind::Data(lie) => {
+            let plan = device::Plan { sign: Some(sign(&path)), ..device::Plan::new(Some(*lie)) };
+            let device = Device::start(&path, plan, false);
+            // Nobody waits for an answer in such a life: a machine that is late is no fault.
+            let ordeal = ordeal(front.face(), Some(&due.fault), Some(lie), due.merge);
+            let mut life = front.live(&path, TIMEOUTS[2], Some(ordeal));
+            if device.could_cut() && front.face() != Face::DpdkOwn {
+                life = Life { outcome: Outcome::Corrupt, says: "the memory could be cut off".into() };
+            }
+            (device.fired(), life)
+        }
+    };
+    let _ = std::fs::remove_file(sign(&path));
     let _ = std::fs::remove_file(path);
     (fired, life)
 }
 
 /// The fault and what came of it. It is tried again when it did not get its turn, or the program never came back; nothing else that
 /// went wrong is.
-fn told(front: &mut Front, scratch: &Scratch, fault: &Fault) -> (usize, Life) {
+fn told(front: &mut Front, scratch: &Scratch, due: &Due) -> (usize, Life) {
     let mut last = None;
     // Who waits for ever does so again.
     let tries = if front.face() == Face::DpdkOwn { 1 } else { TIMEOUTS.len() };
     for timeout in TIMEOUTS.into_iter().take(tries) {
-        let (fired, life) = one(front, scratch, fault, timeout);
+        let (fired, life) = one(front, scratch, due, timeout);
         let again = fired == 0 || life.outcome == Outcome::Hang;
         last = Some((fired, life));
         if !again {
@@ -122,6 +200,20 @@ fn told(front: &mut Front, scratch: &Scratch, fault: &Fault) -> (usize, Life) {
         }
     }
     last.expect("it was tried")
+}
+
+/// With a device whose rings are honest all works.
+fn honest(front: &mut Front, scratch: &Scratch) -> Result<(), String> {
+    for merge in [true, false] {
+        let path = socket(scratch);
+        std::fs::write(sign(&path), "").expect("the sign of an honest device");
+        let _device = Device::start(&path, device::Plan::new(None), false);
+        let life = front.live(&path, TIMEOUTS[2], Some(ordeal(front.face(), None, None, merge)));
+        if life.outcome != Outcome::Works {
+            return Err(format!("honest rings (merge={merge}): {}, {}", life.outcome.word(), life.says));
+        }
+    }
+    Ok(())
 }
 
 /// Runs everything, each face on each layout by programs of its own at the same time.
@@ -145,19 +237,21 @@ fn column(plans: &Plans, face: Face, packed: bool) -> Result<Vec<Row>, String> {
     let word = if packed { "packed" } else { "split" };
     let scratch = Arc::new(Scratch::new(&format!("hostile-{}-{word}", face.word())));
     let fresh = || Front::new(face, packed, plans.limit, &scratch);
-    let trace = trace(&mut fresh(), &scratch)?;
+    let mut first = fresh();
+    let trace = trace(&mut first, &scratch)?;
     complete(face, &trace)?;
-    let due: Vec<&Fault> =
-        plans.faults.iter().filter(|f| matches!(&f.kind, Kind::Control(lie) if applies(&trace, lie))).collect();
+    honest(&mut first, &scratch)?;
+    drop(first);
+    let due = due(&plans.faults, &trace, packed);
     let (next, rows) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..face.workers() {
             scope.spawn(|| {
                 let mut front = fresh();
-                while let Some(fault) = due.get(next.fetch_add(1, SeqCst)) {
-                    let (fired, life) = told(&mut front, &scratch, fault);
-                    let fault = (*fault).clone();
-                    rows.lock().unwrap().push(Row { face, packed, fault, fired, life });
+                while let Some(due) = due.get(next.fetch_add(1, SeqCst)) {
+                    let (fired, life) = told(&mut front, &scratch, due);
+                    let Due { fault, merge } = due.clone();
+                    rows.lock().unwrap().push(Row { face, packed, merge, fault, fired, life });
                 }
             });
         }

@@ -66,6 +66,8 @@ void flow_write_off(struct flow *flow, uint64_t before);
 bool flow_has(const struct flow *flow, uint64_t number);
 /* Whose frame it is, after comparing every byte; NULL: nobody's, and counted as corrupt. */
 struct flow *flow_of(struct run *run, const struct vuser_mbuf *m, uint64_t *number);
+/* Whether it begins like a frame that was sent, as far as both go: it ends early, or has more bytes behind its end. */
+bool flow_like(const struct run *run, const struct vuser_mbuf *m);
 /* Counts a frame that has come where it was to go. */
 void flow_receive(struct flow *flow, uint64_t number);
 void flow_free(struct flow *flow);

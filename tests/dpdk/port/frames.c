@@ -202,6 +202,25 @@ bool frame_read(const uint8_t *bytes, unsigned length, uint64_t seed, struct fra
            memcmp(bytes + headers, expected + headers, length - headers) == 0;
 }
 
+bool frame_like(const uint8_t *bytes, unsigned length, uint64_t seed)
+{
+    static uint8_t expected[MAX_FRAME + 8];
+    const unsigned headers = frame_headers(UNICAST);
+    struct frame frame = {.seed = seed, .kind = UNICAST};
+    struct stamp stamp;
+
+    if (length < frame_smallest(UNICAST))
+        return false;
+    memcpy(&stamp, bytes + headers, sizeof(stamp));
+    if (stamp.magic != MAGIC || stamp.length < sizeof(stamp) || stamp.length > MAX_FRAME - headers)
+        return false;
+    frame.sequence = stamp.sequence;
+    frame.lane = stamp.lane;
+    frame.length = headers + stamp.length;
+    frame_make(expected, &frame);
+    return memcmp(bytes, expected, length < frame.length ? length : frame.length) == 0;
+}
+
 /* Where the checksum of TCP or UDP is; 0 in a frame that has none. */
 static unsigned sum_offset(const uint8_t *bytes)
 {

@@ -131,7 +131,8 @@ static void split(struct args *args, char *line)
 static command_fn *command_named(const char *verb)
 {
     const struct command *tables[] = {port_commands, traffic_commands, odd_commands,
-                                      view_commands, memory_commands,  event_commands, rss_commands};
+                                      view_commands, memory_commands,  event_commands, rss_commands,
+                                      ordeal_commands};
 
     for (unsigned t = 0; t < RTE_DIM(tables); t++)
         for (const struct command *c = tables[t]; c->verb != NULL; c++)

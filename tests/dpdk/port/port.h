@@ -38,7 +38,7 @@ struct command {
 };
 /* Each ends with a NULL verb. */
 extern const struct command port_commands[], traffic_commands[], odd_commands[], view_commands[], memory_commands[],
-    event_commands[], rss_commands[];
+    event_commands[], rss_commands[], ordeal_commands[];
 
 /* Seconds of a clock that only goes forward. */
 double now(void);
@@ -61,6 +61,9 @@ unsigned frame_smallest(enum kind kind);
 void frame_make(uint8_t *bytes, const struct frame *frame);
 /* Whether these are a frame's bytes, all of them, and which frame's. */
 bool frame_read(const uint8_t *bytes, unsigned length, uint64_t seed, struct frame *frame);
+
+/* Whether they begin like a frame, as far as both go: they end early, or there are more behind its end. */
+bool frame_like(const uint8_t *bytes, unsigned length, uint64_t seed);
 
 /* What the checksum of TCP or UDP in a frame is: of all, of the pseudo-header only, or neither. */
 /* Bits: a sum may be both. */
