@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! hostile                       all faults and our front-ends; exit status 1 when an outcome is wrong
-//!   --list                      the names of the faults
+//!   --list                      the names of the faults; of those about rings also what may be wrong with frames then:
+//!                               nothing (whole), their length, all (free)
 //!   --fault NAME                only this one (or those that begin so, NAME*)
 //!   --part control|data         only lies of the control path, or about the rings
 //!   --face c|python|dpdk|dpdk-own, --layout split|packed
@@ -129,7 +130,10 @@ fn main() -> ExitCode {
     });
     let faults = chosen(options.fault.as_deref(), options.data);
     if options.list {
-        faults.iter().for_each(|fault| println!("{}", fault.name));
+        for fault in &faults {
+            let content = if let Kind::Data(lie) = &fault.kind { lie.content().word() } else { "" };
+            println!("{}", format!("{} {content}", fault.name).trim_end());
+        }
         return ExitCode::SUCCESS;
     }
     if faults.is_empty() {

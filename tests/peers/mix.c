@@ -11,8 +11,8 @@
  * device are stopped and started; memory and captures come and go; the device is asked for something that the back-end
  * does not answer. After each, frames have to move, and all that is under way has to come back or to be accounted for.
  * With --hostile (the program of tests/hostile) each device that connects meets at last, when the books are closed, a back-end
- * that tells one of its lies, and then one that is honest. What becomes of frames there is not counted, but none is damaged,
- * nothing hangs, all comes back, and frames move again.
+ * that tells one of its lies, and then one that is honest. What becomes of frames there is not counted, but none is damaged
+ * unless the lie is that the device damages it, nothing hangs, all comes back, and frames move again.
  * The last line is the ledger, a JSON object. Exit status 0: it adds up. SIGTERM ends it after the device that is there.
  *
  * --victim moves frames until it is killed, and says "moving" once they move.
@@ -51,6 +51,12 @@ struct ledger {
     uint64_t devices, done[ACTS], captured, lies, met;
 };
 
+/* A lie of the hostile device. */
+struct fault {
+    char name[64];
+    bool damages; /* Frames are damaged by it, which is its right. */
+};
+
 struct bench {
     struct run run;
     struct child child;
@@ -60,7 +66,7 @@ struct bench {
     struct vuser_dev *dev;
     struct session session;
     const char *dir, *own, *testpmd, *hostile;
-    char (*faults)[64];
+    struct fault *faults;
     unsigned nfaults;
     char socket[200];
     double longest, slowest_up;
@@ -395,18 +401,23 @@ static uint64_t may_lose(const struct bench *b, enum act act)
 
 /* ---------------------------------------------------------------- a device */
 
-/* The names of the lies. */
+/* The names of the lies, and for some a second word: what the device makes of frames then. */
 static bool list_faults(struct bench *b)
 {
-    char command[400];
+    char command[400], line[128];
     FILE *list;
 
     snprintf(command, sizeof(command), "'%s' --list", b->hostile);
     list = popen(command, "r");
     b->faults = calloc(MOST_FAULTS, sizeof(*b->faults));
-    while (list != NULL && b->faults != NULL && b->nfaults < MOST_FAULTS &&
-           fscanf(list, "%63s%*[^\n]", b->faults[b->nfaults]) == 1)
-        b->nfaults++;
+    while (list != NULL && b->faults != NULL && b->nfaults < MOST_FAULTS && fgets(line, sizeof(line), list) != NULL) {
+        struct fault *fault = &b->faults[b->nfaults];
+        char content[16];
+        const int words = sscanf(line, "%63s %15s", fault->name, content);
+
+        fault->damages = words == 2 && strcmp(content, "whole") != 0;
+        b->nfaults += words > 0;
+    }
     return list != NULL && pclose(list) == 0 && b->nfaults > 0;
 }
 
@@ -416,21 +427,22 @@ static bool is_common(const char *fault)
     return strncmp(fault, "reply-", 6) == 0 || strncmp(fault, "close@", 6) == 0 || strncmp(fault, "ack-no", 6) == 0;
 }
 
-static char *choose_fault(const struct bench *b, uint64_t number)
+static struct fault *choose_fault(const struct bench *b, uint64_t number)
 {
     uint64_t dice = mix(b->run.seed ^ mix(~number));
     const bool any = dice % 2;
 
     do
         dice = mix(dice);
-    while (!any && is_common(b->faults[dice % b->nfaults]) && dice % 1024 != 0);
-    return b->faults[dice % b->nfaults];
+    while (!any && is_common(b->faults[dice % b->nfaults].name) && dice % 1024 != 0);
+    return &b->faults[dice % b->nfaults];
 }
 
 /* A back-end that lies comes, and goes; then an honest one. The device is stopped and started, as one whose queue is broken. */
 static bool meet_hostile(struct bench *b, uint64_t number)
 {
-    char *const fault = choose_fault(b, number);
+    struct fault *const chosen = choose_fault(b, number);
+    char *const fault = chosen->name;
     char *command[] = { (char *)b->hostile, "--serve", b->socket, "--fault", fault, NULL };
     const double first = now();
     uint64_t comings, before, heard;
@@ -464,6 +476,8 @@ static bool meet_hostile(struct bench *b, uint64_t number)
         flow_take_back(b->traffic.lanes[q].flow);
         flow_write_off(b->traffic.lanes[q].flow, b->traffic.lanes[q].flow->taken);
     }
+    if (chosen->damages)
+        b->run.corrupt = 0;
     if (!CHECKED(b, "vuser_dev_start after a hostile device", vuser_dev_start(b->dev)) || !spawn(b) ||
         !wait_for_link(b, 0) || !move(b, fault, 20))
         return false;
