@@ -210,6 +210,10 @@ impl Front {
         Self { face, packed, timeout: Duration::ZERO, limit, scratch, lines: None, port: None }
     }
 
+    pub fn set_limit(&mut self, limit: Duration) {
+        self.limit = limit;
+    }
+
     pub fn face(&self) -> Face {
         self.face
     }
@@ -406,6 +410,9 @@ fn judge(answer: &Answer, said: &mut Vec<String>) -> String {
         ["handed", "ipackets", "taken", "opackets"].map(|name| answer.number(name));
     if (handed, taken) != (ipackets, opackets) {
         said.push(format!("uncounted {ipackets} of {handed} received, {opackets} of {taken} sent"));
+    }
+    if answer.text("missing") != "0" {
+        said.push(format!("uncounted {} frames that did not come", answer.text("missing")));
     }
     let end = answer.text("end");
     if end == "stalled" {

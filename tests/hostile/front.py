@@ -13,7 +13,7 @@ import vuser
 POOL, WINDOW, FRAMES, ATTEMPTS = 1024, 32, 48, 12
 # The transmit ring is looked at when half of it is in use.
 FRAMES_OF_RINGS = 300
-FRAMES_WITHIN, TOLD_WITHIN, UP_WITHIN, LOST_AFTER = 5.0, 20.0, 5.0, 0.25
+FRAMES_WITHIN, TOLD_WITHIN, UP_WITHIN, LOST_AFTER, SETTLED_WITHIN = 5.0, 20.0, 5.0, 0.25, 5.0
 LENGTHS = (64, 65, 127, 300, 601, 1024, 1518)
 HEADER = bytes([2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x88, 0xB5])
 
@@ -30,8 +30,10 @@ class Front:
         self.received = self.corrupt = self.uncounted = 0
         self.slowest = self.patience = 0.0
         self.content = "-"
-        # Of the device of now: frames taken and handed out, and the numbers of those that came whole.
-        self.taken = self.handed = 0
+        # Of the device of now: frames taken and handed out, buffers of those that are not as they were sent, whether it was
+        # started again, and the numbers of those that came whole.
+        self.taken = self.handed = self.odd = 0
+        self.mended = False
         self.seen: set[int] = set()
 
     def frame(self, number: int) -> bytes:
@@ -40,7 +42,7 @@ class Front:
         step = (number * 31 + 7).to_bytes(8, "little")
         return (head + step * (length // 8))[:length]
 
-    def check(self, data: bytes) -> None:
+    def check(self, data: bytes, buffers: int) -> None:
         number = int.from_bytes(data[22:30], "little")
         frame = self.frame(number) if len(data) >= 30 and number < self.number else b""
         # What was sent once comes once, unless a connection was lost meanwhile.
@@ -50,6 +52,7 @@ class Front:
             return
         same = min(len(data), len(frame))
         if self.content == "free" or (self.content == "length" and same and data[:same] == frame[:same]):
+            self.odd += buffers
             return
         self.corrupt += 1
         print("corrupt", f"a frame of {len(data)} bytes: {data[:32].hex()}")
@@ -77,7 +80,14 @@ class Front:
                 raise Stuck
             time.sleep(0.0005)
 
+    def take(self, packets: list[vuser.Packet]) -> None:
+        for packet in packets:
+            self.check(bytes(packet), len(packet.segments))
+            packet.free()
+        self.handed += len(packets)
+
     def restart(self, device: vuser.Device) -> None:
+        self.mended = True
         self.call(device.stop, optional=not self.patience)
         self.start(device)
 
@@ -106,10 +116,7 @@ class Front:
                 self.restart(device)
                 came, under_way = time.monotonic(), 0
                 continue
-            for packet in packets:
-                self.check(bytes(packet))
-                packet.free()
-            self.handed += len(packets)
+            self.take(packets)
             under_way = max(0, under_way + sent - len(packets))
             now = time.monotonic()
             if sent or packets:
@@ -143,9 +150,25 @@ class Front:
         device.events()
         self.call(device.reset, optional=True)
 
+    def settle(self, device: vuser.Device) -> None:
+        """Whether all frames that did not come are in the statistics: nothing was stopped, and the device echoes all."""
+        end = time.monotonic() + SETTLED_WITHIN
+        while True:
+            self.take(device.rx[0].burst())
+            rx = device.rx[0].stats()
+            missing = self.taken - len(self.seen) - self.odd - rx.runt - rx.bad_header
+            if missing == 0:
+                return
+            if time.monotonic() > end:
+                self.uncounted += 1
+                print("uncounted", f"{missing} frames that did not come")
+                return
+
     def rings(self, device: vuser.Device, told: str) -> None:
         """Frames by rings that lie, by rings that are new, and whether all of them are in the statistics."""
         self.exchange(device, FRAMES_OF_RINGS, told)
+        if self.content != "free" and not self.mended:
+            self.settle(device)
         self.restart(device)
         self.content = "whole"
         self.exchange(device, FRAMES)
@@ -158,7 +181,8 @@ class Front:
 
     def attempt(self, config: str, content: str, told: str) -> int:
         """The connections that were lost meanwhile."""
-        self.content, self.taken, self.handed = content, 0, 0
+        self.content, self.taken, self.handed, self.odd, self.mended = content, 0, 0, 0, False
+        self.seen.clear()
         device = self.call(lambda: vuser.Device(config, pool=self.pool))
         try:
             self.start(device)
@@ -177,7 +201,6 @@ class Front:
         fds, self.slowest, before = len(os.listdir("/proc/self/fd")), 0.0, self.received
         self.corrupt = self.uncounted = 0
         self.patience = 0.0 if content == "-" else int(patience) / 1e3
-        self.seen.clear()
         config = f"path={path},{devargs},timeout_ms={timeout},reconnect_ms=20"
         for _ in range(ATTEMPTS):
             try:

@@ -12,7 +12,9 @@
 //!   --part control|data         only lies of the control path, or about the rings
 //!   --face c|python|dpdk|dpdk-own, --layout split|packed
 //!   --peer                      DPDK's own driver too, which crashes and hangs: its outcomes are shown, and not judged
-//!   --markdown                  the table as docs/trust.md has it; --all FILE: and each fault, a line each, in a file
+//!   --markdown                  the table as docs/trust.md has it
+//!   --each                      each fault, a line: what came of it, by face and layout where these differ; ! is wrong
+//!   --all FILE, --json FILE     each life, a line or a JSON object a line, in a file
 //!   --serve SOCKET --fault NAME [--server]   only the hostile device, for any front-end
 //! ```
 #![cfg(target_os = "linux")]
@@ -26,9 +28,7 @@ mod support;
 mod turn;
 
 mod control;
-#[allow(dead_code, reason = "the tests in process know what may come of it")]
 mod data;
-#[allow(dead_code, reason = "the tests in process look closer")]
 mod device;
 mod faces;
 mod fault;
@@ -62,6 +62,7 @@ struct Options {
     list: bool,
     peer: bool,
     markdown: bool,
+    each: bool,
     server: bool,
     fault: Option<String>,
     data: Option<bool>,
@@ -69,6 +70,7 @@ struct Options {
     packed: Option<bool>,
     serve: Option<PathBuf>,
     all: Option<PathBuf>,
+    json: Option<PathBuf>,
 }
 
 fn options() -> Result<Options, lexopt::Error> {
@@ -85,6 +87,8 @@ fn options() -> Result<Options, lexopt::Error> {
             Long("face") => options.face = Some(parser.value()?.parse_with(face)?),
             Long("layout") => options.packed = Some(parser.value()?.parse_with(layout)?),
             Long("serve") => options.serve = Some(parser.value()?.into()),
+            Long("each") => options.each = true,
+            Long("json") => options.json = Some(parser.value()?.into()),
             Long("all") => options.all = Some(parser.value()?.into()),
             // The name of a test, of another program as a rule.
             Value(name) if !"hostile".contains(&*name.to_string_lossy()) => std::process::exit(0),
@@ -172,6 +176,12 @@ fn run(options: &Options, faults: Vec<Fault>) -> ExitCode {
     }
     if let Some(file) = &options.all {
         std::fs::write(file, table::list(&rows)).expect("the list of all faults");
+    }
+    if let Some(file) = &options.json {
+        std::fs::write(file, table::json(&rows)).expect("the objects of all lives");
+    }
+    if options.each {
+        print!("{}", table::each(&rows, &faces));
     }
     if options.markdown {
         print!("{}", table::markdown(&rows, &faces));

@@ -186,12 +186,13 @@ fn one(front: &mut Front, scratch: &Scratch, due: &Due, timeout: Duration) -> (u
 }
 
 /// The fault and what came of it. It is tried again when it did not get its turn, or the program never came back; nothing else that
-/// went wrong is.
-fn told(front: &mut Front, scratch: &Scratch, due: &Due) -> (usize, Life) {
+/// went wrong is. Who waits for ever does so again: DPDK's own driver has a second chance, and three times as long, in case that the
+/// machine was late.
+fn told(front: &mut Front, scratch: &Scratch, due: &Due, limit: Duration) -> (usize, Life) {
     let mut last = None;
-    // Who waits for ever does so again.
-    let tries = if front.face() == Face::DpdkOwn { 1 } else { TIMEOUTS.len() };
-    for timeout in TIMEOUTS.into_iter().take(tries) {
+    let own = front.face() == Face::DpdkOwn;
+    for (n, timeout) in TIMEOUTS.into_iter().enumerate().take(if own { 2 } else { TIMEOUTS.len() }) {
+        front.set_limit(if own && n > 0 { 3 * limit } else { limit });
         let (fired, life) = one(front, scratch, due, timeout);
         let again = fired == 0 || life.outcome == Outcome::Hang;
         last = Some((fired, life));
@@ -249,7 +250,7 @@ fn column(plans: &Plans, face: Face, packed: bool) -> Result<Vec<Row>, String> {
             scope.spawn(|| {
                 let mut front = fresh();
                 while let Some(due) = due.get(next.fetch_add(1, SeqCst)) {
-                    let (fired, life) = told(&mut front, &scratch, due);
+                    let (fired, life) = told(&mut front, &scratch, due, plans.limit);
                     let Due { fault, merge } = due.clone();
                     rows.lock().unwrap().push(Row { face, packed, merge, fault, fired, life });
                 }

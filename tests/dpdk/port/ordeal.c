@@ -8,6 +8,7 @@
 
 #define LOST_AFTER 0.25 /* seconds; frames that have not come by then are not waited for */
 #define WITHIN 20.0     /* nobody needs longer */
+#define SETTLED_WITHIN 2.0
 #define MOST (1u << 20) /* frames that are remembered */
 
 /* What may be wrong with frames because the device wrote it there (tests/hostile/data.rs): nothing; their length; all. */
@@ -18,7 +19,7 @@ struct ordeal {
     struct rte_mempool *pool;
     enum content content;
     uint64_t seed;
-    uint64_t built, taken, handed, whole, under_way, corrupt;
+    uint64_t built, taken, handed, whole, odd, under_way, corrupt; /* odd: buffers of frames that are not as they were sent */
     unsigned first, pending;
     struct rte_mbuf *out[MAX_BURST];
     const char *fault;
@@ -83,8 +84,10 @@ static const char *wrong_with(struct ordeal *o, const struct rte_mbuf *packet)
         o->under_way -= o->under_way != 0;
         return NULL;
     }
-    if (o->content == FREE || (o->content == LENGTH && frame_like(bytes, packet->pkt_len, o->seed)))
+    if (o->content == FREE || (o->content == LENGTH && frame_like(bytes, packet->pkt_len, o->seed))) {
+        o->odd += packet->nb_segs;
         return NULL;
+    }
     return "it is none that was sent";
 }
 
@@ -145,6 +148,22 @@ static const char *move(struct ordeal *o, const char *until, uint64_t frames, do
     return "enough";
 }
 
+/* How many frames neither came nor were counted: the device echoes all, so that nothing is under way any more at last. */
+static int64_t missing(struct ordeal *o, uint64_t ierrors)
+{
+    const double begin = now();
+    struct rte_eth_stats stats;
+    int64_t n;
+
+    do {
+        receive(o);
+        if (rte_eth_stats_get(o->port, &stats) != 0)
+            return -1;
+        n = (int64_t)(o->taken - o->whole - o->odd - (stats.ierrors - ierrors));
+    } while (n != 0 && now() - begin < SETTLED_WITHIN);
+    return n;
+}
+
 /* Frames until the file `until` is there, and `frames` more. How that ended, and what the statistics miss or have too much. */
 static bool ordeal(struct args *args)
 {
@@ -153,6 +172,7 @@ static bool ordeal(struct args *args)
     const char *content = text(args, "content", "whole"), *until = text(args, "until", "");
     const double patience = (double)number(args, "patience", 5000) / 1e3;
     const uint64_t frames = number(args, "frames", 48);
+    const char *end;
     struct rte_eth_stats before, after;
 
     memset(&o, 0, sizeof(o));
@@ -162,8 +182,10 @@ static bool ordeal(struct args *args)
     o.seed = process_seed + (++run << 32);
     if (o.pool == NULL || rte_eth_stats_get(o.port, &before) != 0)
         return fail("no pool, or no statistics");
-    field("end", "%s", move(&o, until, frames, patience));
+    end = move(&o, until, frames, patience);
+    field("end", "%s", end);
     rte_pktmbuf_free_bulk(o.out + o.first, o.pending);
+    field("missing", "%" PRId64, strcmp(end, "enough") == 0 && o.content != FREE ? missing(&o, before.ierrors) : 0);
     if (rte_eth_stats_get(o.port, &after) != 0)
         return fail("no statistics");
     field("whole", "%" PRIu64, o.whole);
