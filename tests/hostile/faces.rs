@@ -175,9 +175,9 @@ fn verdict(line: &str, said: &[String]) -> Life {
     let first = |word: &str| said.iter().find(|line| line.starts_with(word));
     if let Some(damaged) = first("corrupt") {
         Life::new(Outcome::Corrupt, damaged.as_str())
-    } else if of("corrupt") != 0 || of("buffers") != 0 {
+    } else if of("corrupt") != 0 || of("buffers") < 0 {
         Life::new(Outcome::Corrupt, line)
-    } else if of("fds") != 0 {
+    } else if of("fds") != 0 || of("buffers") != 0 {
         Life::new(Outcome::Leak, line)
     } else if let Some(uncounted) = first("uncounted") {
         Life::new(Outcome::Miscounted, uncounted.as_str())
@@ -394,7 +394,8 @@ impl Front {
             let (open, home) = (census.number("fds"), census.number("port"));
             if (open <= fds && home == POOL) || Instant::now() > end {
                 let more = open.saturating_sub(fds);
-                return format!("ok corrupt=0 lost=0 fds={more} buffers={}", POOL.abs_diff(home));
+                let missing = POOL.cast_signed() - home.cast_signed();
+                return format!("ok corrupt=0 lost=0 fds={more} buffers={missing}");
             }
             std::thread::sleep(Duration::from_millis(5));
         }

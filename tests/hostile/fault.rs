@@ -17,9 +17,9 @@ pub enum Outcome {
     Crash(i32),
     /// A call was not back at its deadline, or the program came never back into service.
     Hang,
-    /// Frames were damaged, or came from where nobody sent them; or buffers were lost or handed out twice.
+    /// Frames were damaged, or came from where nobody sent them; or buffers were handed out twice.
     Corrupt,
-    /// Descriptors were left open.
+    /// Descriptors were left open, or buffers are missing.
     Leak,
     /// Frames were taken or handed out that no counter has.
     Miscounted,

@@ -123,7 +123,8 @@ class Front:
                 moved = now
             if packets:
                 came = now
-            if now - begin > (TOLD_WITHIN if self.patience else FRAMES_WITHIN):
+            idle = not sent and not packets
+            if now - begin > (TOLD_WITHIN if self.patience else FRAMES_WITHIN) and (idle or wanted is None):
                 print("refused no frames come any more")
                 raise Stuck
             if self.patience and now - came > self.patience:
@@ -132,7 +133,7 @@ class Front:
                 came, under_way = time.monotonic(), 0
             elif now - moved > LOST_AFTER:
                 moved, under_way = now, 0
-            elif not sent and not packets:
+            elif idle:
                 time.sleep(0.00005)
 
     def everything(self, device: vuser.Device) -> None:

@@ -186,13 +186,13 @@ fn one(front: &mut Front, scratch: &Scratch, due: &Due, timeout: Duration) -> (u
 }
 
 /// The fault and what came of it. It is tried again when it did not get its turn, or the program never came back; nothing else that
-/// went wrong is. Who waits for ever does so again: DPDK's own driver has a second chance, and three times as long, in case that the
+/// went wrong is. Who waits for ever does so again: DPDK's own driver has a second chance, and twice as long, in case that the
 /// machine was late.
 fn told(front: &mut Front, scratch: &Scratch, due: &Due, limit: Duration) -> (usize, Life) {
     let mut last = None;
     let own = front.face() == Face::DpdkOwn;
     for (n, timeout) in TIMEOUTS.into_iter().enumerate().take(if own { 2 } else { TIMEOUTS.len() }) {
-        front.set_limit(if own && n > 0 { 3 * limit } else { limit });
+        front.set_limit(if own && n > 0 { 2 * limit } else { limit });
         let (fired, life) = one(front, scratch, due, timeout);
         let again = fired == 0 || life.outcome == Outcome::Hang;
         last = Some((fired, life));
