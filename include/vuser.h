@@ -1125,7 +1125,7 @@ uint16_t vuser_rx_peek(struct vuser_queue *queue,
 // Gives the first n buffers that are lent back to the device, which receives into them again: they are posted by the same
 // descriptors, without going through any pool. Their frames count as received. Where so many are not lent any more, because
 // of a burst or a reset, no others are given back. If n ends inside of a frame, the next peek, or burst, begins with what
-// is left of it.
+// is left of it, however short that is.
 void vuser_rx_release(struct vuser_queue *queue,
                       uint16_t n);
 

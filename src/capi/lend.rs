@@ -68,7 +68,7 @@ pub unsafe extern "C" fn vuser_rx_peek(queue: *mut vuser_queue, frames: *mut vus
 /// Gives the first n buffers that are lent back to the device, which receives into them again: they are posted by the same
 /// descriptors, without going through any pool. Their frames count as received. Where so many are not lent any more, because
 /// of a burst or a reset, no others are given back. If n ends inside of a frame, the next peek, or burst, begins with what
-/// is left of it.
+/// is left of it, however short that is.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_rx_release(queue: *mut vuser_queue, n: u16) {
     // SAFETY: by the conventions, which are the law of queues.

@@ -126,6 +126,30 @@ fn a_merged_frame_may_have_parts_without_a_byte() {
     });
 }
 
+#[test]
+fn what_is_left_of_a_frame_that_is_given_back_in_parts_comes_however_short_it_is() {
+    each(32, |shape| {
+        if !shape.mergeable() {
+            return;
+        }
+        let mut rig = Rig::rx(shape, 40);
+        for len in [HDR + 60, 5] {
+            let lent = rig.hand.lent.pop_front().unwrap();
+            rig.hand.fill(&lent, header(2), 0, 60);
+            rig.hand.push(lent.id.into(), len, 1);
+        }
+        rig.hand.publish();
+        assert_eq!(rig.peek(8)[0].bytes(), 65);
+        rig.release(1);
+        assert_eq!(rig.peek(8)[0].bytes(), 5);
+        let frames = rig.receive(8);
+        assert_eq!(frames.iter().map(|m| m.pkt_len()).collect::<Vec<_>>(), [5]);
+        frames.iter().for_each(|m| rig.free(*m));
+        assert_eq!(rig.board.counters.runt.get(), 0);
+        rig.end();
+    });
+}
+
 fn bytes(h: NetHdr) -> [u8; HDR as usize] {
     let mut all = header(1);
     all[0] = h.flags;

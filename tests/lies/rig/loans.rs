@@ -52,9 +52,10 @@ impl Rig {
         }
         let parted = loans.iter().position(|loan| !loan.whole);
         assert!(parted.is_none_or(|at| at == 0 && n == most), "a frame was lent in part beside others");
-        for loan in loans.iter().filter(|loan| loan.whole) {
-            assert!(loan.bytes() >= 14, "a runt was lent");
+        for (k, loan) in loans.iter().enumerate().filter(|(_, loan)| loan.whole) {
+            assert!(loan.bytes() >= 14 || (k == 0 && self.torn), "a runt was lent");
         }
+        self.goes_on = loans.iter().flat_map(|loan| &loan.parts).map(|part| part.flags & MORE != 0).collect();
         loans
     }
 
@@ -78,6 +79,8 @@ impl Rig {
         let begin = Instant::now();
         rx.release(n);
         self.spend(begin);
+        let given = n.min(self.goes_on.len());
+        self.torn = self.goes_on.drain(..given).last().unwrap_or(self.torn);
     }
 
     /// Receives up to `most` frames into this many bytes; the frames.
@@ -92,12 +95,14 @@ impl Rig {
         let n = unsafe { rx.copy_out(&mut places) };
         self.spend(begin);
         assert!(n <= most);
-        let mut at = 0;
+        let (mut at, mut torn) = (0, self.torn);
+        self.torn &= n == 0;
         let frames = offsets.iter().zip(&lengths).take(n).map(|(offset, length)| {
             // SAFETY: written above, if nowhere else.
             let (offset, length) = unsafe { (offset.assume_init() as usize, length.assume_init() as usize) };
             assert_eq!(offset, at, "frames are not back to back");
-            assert!(length >= 14, "a runt was copied");
+            assert!(length >= 14 || torn, "a runt was copied");
+            torn = false;
             at += length;
             data[offset..at].to_vec()
         });
