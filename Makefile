@@ -38,7 +38,7 @@ DRIVERDIR ?= $(shell echo RTE_EAL_PMD_PATH | $(CC) $$($(PKG_CONFIG) --cflags lib
 PMD_ABI = $(lastword $(subst -, ,$(DRIVERDIR)))
 
 .PHONY: all lib pmd install-pmd examples install clean demo test test-unit test-vm test-foreign test-peers soak soak-fallen soak-restart test-dpdk fuzz test-fuzz bench bench-dpdk hostile \
-  miri docs test-docs header lint prepare venv test-python lint-python wheel test-wheel bench-python FORCE
+  miri coverage docs test-docs header lint prepare venv test-python lint-python wheel test-wheel bench-python FORCE
 
 all: lib examples
 
@@ -201,6 +201,11 @@ test: prepare all pmd $(B)/tests/front $(FOREIGN) $(PEERS) $(DPDK_TESTS) lint te
 miri: export MIRIFLAGS = -Zmiri-permissive-provenance -Zmiri-disable-weak-memory-emulation
 miri:
 	$(CARGO) +nightly miri test --locked --test reference
+
+# Which branches of rings, queues and the vhost-user back-end the tests take, and whether docs/coverage.md explains the others; needs
+# rustup's llvm-tools. It builds the library and its tests once more: five minutes, so by hand.
+coverage:
+	CARGO='$(CARGO)' $(PYTHON) scripts/coverage.py $(TARGET_DIR)/coverage
 
 # All that needs neither DPDK nor root.
 test-unit: lib

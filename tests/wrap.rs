@@ -107,6 +107,7 @@ fn go_around(mut ring: impl Ring, mut device: Device, chains: u64, longest: u64)
             }
             offered += 1;
         }
+        assert!(!ring.offer(&[], cookie(offered), true), "nothing is no chain");
         ring.publish(Ask::Surely);
         while let Some(bytes) = device.use_one() {
             assert!((100..1100).contains(&bytes));

@@ -102,10 +102,11 @@ impl<R: Ring> RxQueue<R> {
             let most = frames.len().min(to.offsets.len() - n);
             let lent = self.peek(frames.get_mut(..most).unwrap_or_default());
             let mut done = 0;
-            while let Some(rest) = frames.get(done..lent).filter(|rest| !rest.is_empty()) {
+            while let Some(rest @ [first, ..]) = frames.get(done..lent) {
                 // SAFETY: lent, so written.
+                let first = unsafe { first.assume_init() };
+                // SAFETY: as above.
                 let rest = rest.iter().map(|frame| unsafe { frame.assume_init() });
-                let Some(first) = rest.clone().next() else { break };
                 let needs_csum = first.flags & NEEDS_CSUM != 0;
                 let more = rest.clone().take_while(|frame| frame.flags & MORE != 0).count();
                 let parts = rest.take(more + 1).map(|frame| (frame.data.cast::<u8>(), frame.len as usize));

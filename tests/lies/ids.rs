@@ -320,3 +320,42 @@ fn an_in_order_device_cannot_go_back() {
         rig.verdict(UNKNOWN);
     });
 }
+
+#[test]
+fn many_packets_used_from_the_last_to_the_first_are_collected() {
+    each(256, |shape| {
+        if shape.in_order() {
+            return;
+        }
+        let mut rig = Rig::tx(shape, 300);
+        assert_eq!(rig.send_new(200, 1), 200);
+        rig.hand.look();
+        while let Some(lent) = rig.hand.lent.pop_back() {
+            rig.hand.push(lent.id.into(), 0, lent.slots);
+        }
+        rig.hand.publish();
+        assert_eq!((rig.cleanup(), rig.pool.available()), (200, 300));
+        rig.verdict(Fate::Survive);
+    });
+}
+
+#[test]
+fn a_frame_whose_rest_becomes_a_lie_while_it_is_lent_in_part_breaks_the_queue() {
+    each(32, |shape| {
+        if !shape.mergeable() {
+            return;
+        }
+        let mut rig = Rig::rx(shape, 20);
+        for _ in 0..3 {
+            let lent = rig.hand.lent.pop_front().unwrap();
+            let len = rig.hand.fill(&lent, header(3), 0, 500);
+            rig.hand.push(lent.id.into(), len, 1);
+        }
+        rig.hand.publish();
+        let loans = rig.peek(2);
+        assert!(loans.len() == 1 && !loans[0].whole);
+        rig.hand.element(rig.hand.next_used - 1, 0xffff, HDR + 60);
+        rig.release(2);
+        rig.verdict(UNKNOWN);
+    });
+}

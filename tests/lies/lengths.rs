@@ -1,6 +1,7 @@
 //! Lies about how many bytes were written.
 
 use vuser::ring::Lie;
+use vuser::spec::virtio::Features;
 
 use crate::rig::{Fate, HDR, ROOM, Rig, Shape, about, each, header};
 
@@ -154,4 +155,22 @@ fn garbage_lengths_on_transmit_mean_nothing() {
             rig.verdict(Fate::Survive);
         }
     });
+}
+
+#[test]
+fn a_burst_ends_however_many_runts_there_are() {
+    const RUNTS: u16 = 2048;
+    for layout in [Features::empty(), Features::RING_PACKED] {
+        let mut rig = Rig::rx(Shape::new(RUNTS, layout), RUNTS.into());
+        assert_eq!(rig.hand.lent.len(), RUNTS.into());
+        for lent in std::mem::take(&mut rig.hand.lent) {
+            rig.hand.push(lent.id.into(), HDR + 13, 1);
+        }
+        rig.hand.publish();
+        for burst in 1..=2 {
+            assert!(rig.receive(8).is_empty());
+            assert_eq!(rig.board.counters.runt.get(), burst * u64::from(RUNTS) / 2);
+        }
+        rig.verdict(Fate::Survive);
+    }
 }

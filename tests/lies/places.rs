@@ -2,7 +2,8 @@
 //! nothing.
 
 use vuser::ring::Lie;
-use vuser::spec::ring::{DESC_F_AVAIL, DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_USED, DESC_F_WRITE};
+use vuser::spec::ring::{DESC_F_AVAIL, DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_USED, DESC_F_WRITE, EVENT_DESC};
+use vuser::spec::virtio::Features;
 
 use crate::rig::{Chance, Fate, HDR, Rig, about, both, each, header};
 
@@ -241,6 +242,32 @@ fn garbage_in_the_words_of_notification_costs_a_kick_or_saves_one() {
                 rig.hand.serve(3);
                 rig.cleanup();
             }
+        }
+        rig.verdict(Fate::Survive);
+    });
+}
+
+#[test]
+fn a_packed_device_that_asks_by_places_without_leave_is_woken_each_time() {
+    both(|mut rig| {
+        let shape = rig.hand.shape();
+        if !shape.packed() || shape.has(Features::EVENT_IDX) {
+            return;
+        }
+        // Places are what EVENT_IDX is for; these words mean nothing, but not that it wants to sleep.
+        for place in [0, 7, 31, 0x7fff, 0x8000, 0xffff] {
+            rig.hand.kick_words(EVENT_DESC, place);
+            rig.kicked();
+            if rig.is_rx() {
+                rig.hand.serve(3);
+                assert_eq!(rig.turn(), 3);
+                rig.turn();
+            } else {
+                assert_eq!(rig.send_new(1, 1), 1);
+                rig.hand.serve(1);
+                rig.cleanup();
+            }
+            assert!(rig.kicked(), "{place:#x}");
         }
         rig.verdict(Fate::Survive);
     });

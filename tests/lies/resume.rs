@@ -1,8 +1,9 @@
 //! A ring that stays as it is while its device is replaced by one that knows what the former had not finished.
 
 use vuser::spec::ring::{EVENT_DISABLE, USED_F_NO_NOTIFY};
+use vuser::spec::virtio::Features;
 
-use crate::rig::{Fate, both};
+use crate::rig::{Fate, Rig, Shape, both, each};
 
 #[test]
 fn another_device_goes_on_behind_what_is_used_and_is_woken_first() {
@@ -45,5 +46,56 @@ fn a_device_that_lied_has_no_place_to_go_on_from() {
         assert_eq!(rig.resume_base(), None);
         rig.hand.lent.clear();
         rig.end();
+    });
+}
+
+#[test]
+fn a_chain_used_twice_leaves_no_place_to_go_on_from() {
+    each(32, |shape| {
+        if !shape.packed() || shape.in_order() || shape.has(Features::INDIRECT_DESC) {
+            return;
+        }
+        let mut rig = Rig::tx(shape, 64);
+        assert_eq!((rig.send_new(1, 3), rig.send_new(1, 1)), (1, 1));
+        rig.hand.look();
+        let long = rig.hand.lent.pop_front().unwrap();
+        rig.hand.push(long.id.into(), 0, long.slots);
+        assert_eq!(rig.resume_base(), Some(rig.hand.base()));
+        // Where the short one is: that makes six slots of the four that there are.
+        rig.hand.push(long.id.into(), 0, long.slots);
+        assert_eq!(rig.resume_base(), None);
+        rig.hand.lent.clear();
+        rig.end();
+    });
+}
+
+#[test]
+fn what_a_liar_had_is_for_the_next_device() {
+    each(32, |shape| {
+        if shape.packed() {
+            return;
+        }
+        let mut rig = Rig::rx(shape, 20);
+        rig.hand.serve(3);
+        rig.hand.used_idx(21);
+        rig.reconnect(shape, false);
+        // Nobody has looked before it was gone: nothing of what it said is believed, and nobody is blamed for it.
+        assert!(rig.receive(8).is_empty());
+        assert_eq!((rig.board.lie(), rig.board.counters.packets.get()), (None, 0));
+        rig.hand.look();
+        assert_eq!(rig.hand.lent.len(), 20);
+        rig.verdict(Fate::Survive);
+    });
+}
+
+#[test]
+fn buffers_that_the_next_ring_has_no_room_for_go_home() {
+    each(32, |shape| {
+        let mut rig = Rig::rx(shape, 20);
+        rig.hand.serve(2);
+        rig.reconnect(Shape { size: 16, ..shape }, false);
+        rig.hand.look();
+        assert_eq!((rig.hand.lent.len(), rig.receive(4).len()), (16, 2));
+        rig.verdict(Fate::Survive);
     });
 }

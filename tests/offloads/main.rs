@@ -1,19 +1,26 @@
 //! What the queues promise of packets and frames: what the device sees of a packet, what the application sees of a
 //! frame, and where the buffers are in the end. The device is stepped by hand, over every layout and framing.
 
+mod allocator;
+mod lent;
+mod own;
+mod refused;
 #[allow(dead_code, reason = "a rig has more than one test needs")]
 mod rig;
+mod taps;
 
 use std::mem::MaybeUninit;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rig::{OFFLOADS, Plan, Rig, bytes, chained, frame, free, kinds, plain, segment};
 use vuser::buf::MbufRef;
 use vuser::buf::mbuf::flags;
 use vuser::mem::lanes::Simd;
-use vuser::net::copy::Places;
+use vuser::net::copy::{Frames, Places};
 use vuser::net::rx::RxOptions;
-use vuser::spec::net::NetHdr;
+use vuser::net::toeplitz::{DEFAULT_KEY, Toeplitz};
+use vuser::spec::net::{NetHdr, hash_type};
 use vuser::spec::virtio::Features;
 
 const TSO: u64 = flags::TX_TCP_SEG | flags::TX_IPV4 | flags::TX_TCP_CKSUM;
@@ -255,6 +262,51 @@ fn a_hash_is_reported_when_it_is_one() {
 }
 
 #[test]
+fn a_hash_is_computed_for_as_long_as_it_is_asked_for() {
+    for (simd, features) in kinds() {
+        for (vlan_strip, sort) in [(false, false), (true, false), (false, true)] {
+            let options = RxOptions { vlan_strip, port: 7, sort, gate: 0, shift: 0 };
+            let mut rig = Plan { options, ..Plan::new(simd, features) }.build();
+            rig.rx.refill();
+            // Microsoft's first example, and a frame of no kind that has a hash.
+            let ip = [0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0, 66, 9, 149, 187, 161, 142, 100, 80];
+            let tcp =
+                [&frame(1, 12)[..], &[8, 0], &ip, &2794u16.to_be_bytes(), &1766u16.to_be_bytes(), &[0; 20]].concat();
+            let mut marks = Vec::new();
+            for hasher in [None, Some(Arc::new(Toeplitz::new(&DEFAULT_KEY, hash_type::ALL))), None] {
+                rig.rx.set_hasher(hasher);
+                (0..3).for_each(|_| {
+                    assert!(rig.arrive(NetHdr::default(), &tcp) && rig.arrive(NetHdr::default(), &frame(1, 60)))
+                });
+                let got = rig.received();
+                marks.push(got.iter().map(|f| (f.ol_flags, f.hash_rss)).collect::<Vec<_>>());
+            }
+            let hashed = [(flags::RX_RSS_HASH, 0x51cc_c178), (0, 0)].repeat(3);
+            let is_marked = |m: &(u64, u32)| m.0 != 0;
+            assert!(!marks[0].iter().chain(&marks[2]).any(is_marked), "{features:?}");
+            let seen: Vec<_> = marks[1].iter().map(|m| if is_marked(m) { *m } else { (0, 0) }).collect();
+            assert_eq!(seen, hashed, "{features:?}");
+            rig.finish();
+        }
+    }
+}
+
+#[test]
+fn a_frame_longer_than_any_that_is_all_there_is_not_the_next_for_ever() {
+    for (simd, features) in kinds().into_iter().filter(|(_, f)| f.contains(Features::MRG_RXBUF)) {
+        let mut rig = Rig::new(simd, features);
+        rig.rx.refill();
+        assert!(rig.arrive(NetHdr::default(), &frame(1, 66_000)) && rig.arrive(NetHdr::default(), &frame(2, 90)));
+        rig.publish();
+        // Too little room may be more the next time; there is never more than the longest frame has.
+        assert_eq!((copies_into(&mut rig, 65_549).len(), rig.rx_stats().bad_header), (0, 0), "{features:?}");
+        assert_eq!((copies_into(&mut rig, 65_550).len(), rig.rx_stats().bad_header), (0, 1), "{features:?}");
+        assert_eq!(copies(&mut rig), [frame(2, 90)], "{features:?}");
+        rig.finish();
+    }
+}
+
+#[test]
 fn vlan_tags_are_taken_out_on_every_path() {
     for (simd, features) in kinds() {
         let options = RxOptions { vlan_strip: true, port: 7, sort: false, gate: 0, shift: 0 };
@@ -269,6 +321,30 @@ fn vlan_tags_are_taken_out_on_every_path() {
             let tag = if n % 2 == 0 { (flags::RX_VLAN | flags::RX_VLAN_STRIPPED, 0xfff) } else { (0, 0) };
             assert_eq!((&f.bytes, (f.ol_flags, f.vlan_tci)), (&data, tag), "{features:?}, frame {n}");
         }
+        rig.finish();
+    }
+}
+
+#[test]
+fn frames_of_a_device_that_has_gone_are_received_as_they_would_have_been() {
+    for (simd, features) in kinds() {
+        let options = RxOptions { vlan_strip: true, port: 7, sort: false, gate: 0, shift: 0 };
+        let mut former = Plan { options, ..Plan::new(simd, features) }.build();
+        former.rx.refill();
+        let frames: Vec<_> = (0..6).map(|n| frame(n, 80 + n)).collect();
+        for frame in &frames {
+            assert!(former.arrive(NetHdr::default(), &[&frame[..12], &[0x81, 0, 0, 9], &frame[12..]].concat()));
+        }
+        former.publish();
+        let mut rig = Plan { options, pool: Some(former.pool), ..Plan::new(simd, features) }.build();
+        rig.rx.restore(former.rx.salvage());
+        // One is in the hands of the application for a moment, tag and all; then they come by bursts.
+        assert_eq!(lent::Lent::all(&mut rig, 1)[0].bytes[12..16], [0x81, 0, 0, 9], "{features:?}");
+        assert!(rig.arrive(NetHdr::default(), &frame(7, 90)));
+        let got = rig.received();
+        assert_eq!(got.iter().map(|f| f.vlan_tci).collect::<Vec<_>>(), [9, 9, 9, 9, 9, 9, 0], "{features:?}");
+        let expected = [&frames[..], &[frame(7, 90)]].concat();
+        assert_eq!(got.into_iter().map(|f| f.bytes).collect::<Vec<_>>(), expected, "{features:?}");
         rig.finish();
     }
 }
@@ -304,8 +380,13 @@ fn a_merged_frame_whose_last_buffers_come_later_is_completed_by_a_later_burst() 
 
 /// Frames copied out of a queue.
 fn copies(rig: &mut Rig) -> Vec<Vec<u8>> {
-    let mut data = vec![0xeeu8; 1 << 18];
-    let (mut offsets, mut lengths) = ([MaybeUninit::new(0); 16], [MaybeUninit::new(0); 16]);
+    copies_into(rig, 1 << 18)
+}
+
+/// The same into so many bytes.
+fn copies_into(rig: &mut Rig, size: usize) -> Vec<Vec<u8>> {
+    let mut data = vec![0xeeu8; size];
+    let (mut offsets, mut lengths) = ([MaybeUninit::new(0); 64], [MaybeUninit::new(0); 64]);
     let to = &mut Places { data: data.as_mut_ptr(), size: data.len(), offsets: &mut offsets, lengths: &mut lengths };
     // SAFETY: the memory is ours.
     let n = unsafe { rig.rx.copy_out(to) };
@@ -390,5 +471,62 @@ fn checksums_are_finished_of_frames_that_are_not_in_the_ring_any_more() {
             assert_eq!(copies(&mut rig), [finished(header, data)], "{features:?}, {len} bytes");
             rig.finish();
         }
+    }
+}
+
+#[test]
+fn what_was_sent_is_given_back_a_few_at_a_time_where_that_is_asked_for() {
+    for (simd, features) in kinds() {
+        let mut rig = Rig::new(simd, features);
+        let data = frame(1, 200);
+        let packets: Vec<_> = (0..12).map(|_| chained(&rig.pool, 128, &data, &[100, 100])).collect();
+        assert_eq!(rig.send(&packets).len(), 12);
+        let before = rig.pool.available();
+        assert_eq!((rig.tx.done_cleanup(5), rig.pool.available() - before), (5, 10), "{features:?}");
+        assert_eq!((rig.tx.done_cleanup(100), rig.pool.available() - before), (7, 24), "{features:?}");
+        rig.finish();
+    }
+}
+
+/// Sends frames by copying them: offsets and lengths in these bytes; how many were taken.
+fn send_copies(rig: &mut Rig, data: &[u8], places: &[(u32, u32)]) -> usize {
+    let (offsets, lengths): (Vec<u32>, Vec<u32>) = places.iter().copied().unzip();
+    let from = Frames { data: data.as_ptr(), size: data.len(), offsets: &offsets, lengths: &lengths };
+    // SAFETY: the memory is ours, of this size.
+    unsafe { rig.tx.copy_in(from) }
+}
+
+#[test]
+fn frames_that_do_not_lie_in_the_memory_are_counted_and_all_others_are_sent() {
+    for (simd, features) in kinds() {
+        let mut rig = Rig::new(simd, features);
+        let data = frame(1, 70_000);
+        let size = data.len() as u32;
+        let good = [(0, 60), (size - 100, 100), (7, 9000)];
+        // Beyond the end, from there on, from far behind it; longer than any frame; of no byte at all.
+        let bad = [(size - 59, 60), (size, 60), (u32::MAX, 60), (0, 65_551), (5, u32::MAX), (60, 0)];
+        let places = [&bad[..3], &good[..1], &bad[3..5], &good[1..], &bad[5..]].concat();
+        assert_eq!(send_copies(&mut rig, &data, &places), 9, "{features:?}");
+        let seen: Vec<_> = rig.sent().into_iter().map(|s| s.frame).collect();
+        assert_eq!(seen, good.map(|(at, len)| data[at as usize..][..len as usize].to_vec()), "{features:?}");
+        assert_eq!((rig.tx_stats().packets, rig.tx_stats().bad_packet), (3, 6), "{features:?}");
+        rig.finish();
+    }
+}
+
+#[test]
+fn copies_are_sent_as_far_as_there_are_buffers() {
+    for (simd, features) in kinds() {
+        // Three frames of two buffers each take six of seven; the fourth would need another one.
+        let mut rig = Plan { buffers: 7, ..Plan::new(simd, features) }.build();
+        let data = frame(1, 3000);
+        assert_eq!(send_copies(&mut rig, &data, &[(0, 3000); 5]), 3, "{features:?}");
+        assert!(rig.tx_stats().no_buffer > 0, "{features:?}");
+        assert_eq!(rig.pool.available(), 1, "{features:?}: what was begun is given back");
+        assert!(rig.sent().iter().all(|s| s.frame == data));
+        // What has been sent makes room.
+        assert_eq!(send_copies(&mut rig, &data, &[(0, 3000); 2]), 2, "{features:?}");
+        assert_eq!((rig.sent().len(), rig.tx_stats().packets), (2, 5), "{features:?}");
+        rig.finish();
     }
 }

@@ -16,13 +16,17 @@ use vuser::mem::map::{MemoryMap, Region};
 use vuser::mem::reach::MapCell;
 use vuser::net::Framing;
 use vuser::net::path::{self, RingPlace, Rx, Tx};
+use vuser::net::relay::Relay;
 use vuser::net::rx::RxOptions;
 use vuser::net::send::{EXTRA, Extras};
 use vuser::net::stats::{Board, Stats};
+use vuser::net::tap;
 use vuser::net::tx::TxParts;
 use vuser::spec::net::NetHdr;
 use vuser::spec::virtio::Features;
 use vuser::sys::shm::SharedMemory;
+
+use super::allocator::Allocator;
 
 /// All that a device can do for frames.
 pub const OFFLOADS: Features = Features::CSUM
@@ -82,6 +86,10 @@ impl Side {
 
 /// What a rig is made of.
 pub struct Plan {
+    /// An allocator of the application's in place of a pool.
+    pub allocator: Option<Box<Allocator>>,
+    /// A pool that there is already.
+    pub pool: Option<Arc<Pool>>,
     pub simd: Simd,
     pub features: Features,
     pub size: u16,
@@ -93,12 +101,14 @@ pub struct Plan {
 impl Plan {
     pub fn new(simd: Simd, features: Features) -> Self {
         let options = RxOptions { port: 7, vlan_strip: false, sort: true, gate: 0, shift: 0 };
-        Self { simd, features, size: 128, buffers: 600, data_size: 2048 + HEADROOM, options }
+        let (size, buffers, data_size) = (128, 600, 2048 + HEADROOM);
+        Self { allocator: None, pool: None, simd, features, size, buffers, data_size, options }
     }
 
     pub fn build(self) -> Rig {
-        let Self { simd, features, size, buffers, data_size, options } = self;
-        let pool = pool(buffers, data_size);
+        let Self { allocator, pool, simd, features, size, buffers, data_size, options } = self;
+        let pool = allocator.as_ref().map(|allocator| allocator.pool.clone()).or(pool);
+        let pool = pool.unwrap_or_else(|| self::pool(buffers, data_size));
         let other = self::pool(80, data_size);
         let (rx_side, tx_side) = (Side::new(features, size), Side::new(features, size));
         let (mut map, mut memory) = (MemoryMap::default(), Identity::default());
@@ -107,7 +117,10 @@ impl Plan {
             // SAFETY: the rig keeps all of them; what is in them is read and written by raw copies only.
             unsafe { memory.add(shared.addr(), shared.len()) };
         }
-        let source = || Source::Pool(Cache::new(pool.clone()));
+        let source = || match &allocator {
+            None => Source::Pool(Cache::new(pool.clone())),
+            Some(allocator) => allocator.source(),
+        };
         let bell = || Arc::new(Kick::new().unwrap());
         let (rx_board, tx_board) = (Arc::new(Board::default()), Arc::new(Board::default()));
         // SAFETY: the places are as large as `layout` says, with extras behind them, and the rig keeps them.
@@ -119,7 +132,7 @@ impl Plan {
             (rx, path::tx(tx_side.place(simd), parts))
         };
         let framing = Framing::new(features);
-        Rig { features, framing, rx, tx, rx_side, tx_side, rx_board, tx_board, memory, pool, other }
+        Rig { features, framing, rx, tx, rx_side, tx_side, rx_board, tx_board, memory, pool, other, allocator }
     }
 }
 
@@ -142,6 +155,8 @@ pub struct Rig {
     pub pool: Arc<Pool>,
     /// Another one that the device was told of.
     pub other: Arc<Pool>,
+    /// The application's own allocator, if it is not the pool. After the queues, which call it.
+    pub allocator: Option<Box<Allocator>>,
 }
 
 /// A packet as the device got it.
@@ -158,6 +173,11 @@ pub struct Seen {
 impl Rig {
     pub fn new(simd: Simd, features: Features) -> Self {
         Plan::new(simd, features).build()
+    }
+
+    /// The same with taps on both queues, or without.
+    pub fn tapped(self, rx: Option<&Arc<Relay>>, tx: Option<&Arc<Relay>>) -> Self {
+        Self { rx: tap::rx(self.rx, rx), tx: tap::tx(self.tx, tx), ..self }
     }
 
     pub fn hdr_len(&self) -> usize {

@@ -96,7 +96,15 @@ fn notes_that_cannot_be_end_the_connection() {
     // None is needed: no error.
     let mut peer = Peer::start(&modern(), on(31, move |_, _| Deed::Say(message(31, 5, &answer(0, 0)))));
     assert!(connect(&mut peer, PATIENT).unwrap().inflight(2, 256).unwrap().is_none());
-    let scripts: [(Script, &str); 4] = [
+    // None were agreed: there is nobody to give them on to.
+    let notes = connect(&mut Peer::start(&modern(), honest()), PATIENT).unwrap().inflight(2, 256).unwrap().unwrap();
+    assert!(!connect(&mut Peer::start(&legacy(), honest()), PATIENT).unwrap().set_inflight(&notes).unwrap());
+    let with_file =
+        |size: u64, offset: u64| on(31, move |_, _| Deed::SayWithFd(message(31, 5, &answer(size, offset)))) as Script;
+    let scripts: [(Script, &str); 7] = [
+        (with_file(0, 0), "0 bytes at 0x0 of a file"),
+        (with_file((1 << 30) + 1, 0), "1073741825 bytes at 0x0 of a file"),
+        (with_file(0x1000, u64::MAX), "4096 bytes at 0xffffffffffffffff of a file"),
         (on(31, move |_, _| Deed::Say(message(31, 5, &answer(0x1000, 0)))), "0x1000 at 0x0 of no file"),
         (on(31, move |_, _| Deed::Say(message(31, 5, &[0; 16]))), "16 bytes, where 24 are due"),
         (on(31, |_, _| Deed::WithFds(2)), "2 file descriptors came with it"),
@@ -109,7 +117,7 @@ fn notes_that_cannot_be_end_the_connection() {
         let says = says.replace("0x1000 at", "4096 bytes at");
         assert!(error.errno() == Errno::EPROTO && error.to_string().contains(&says), "{error}, not {says}");
         assert_dead(&mut backend, &peer, &error);
-        if says.contains("descriptors") {
+        if says.contains("descriptors") || says.contains("a file") {
             assert!(peer.sent_fds_are_closed());
         }
     }
@@ -196,6 +204,17 @@ fn a_back_end_without_a_log_says_so_and_one_that_refuses_goes_on() {
     let lines = peer.lines();
     assert_eq!(lines[lines.len() - 2..], ["SET_VRING_ADDR! [0, 0] [1, 3, 2, 0]", "SET_FEATURES! [40000000]"]);
     backend.set_log(Some(&log)).unwrap();
+    // The log itself is refused; then nothing more is told of it, and where no ring was told, nothing is at its end.
+    let mut peer = Peer::start(&logging(), on(6, |_, _| Deed::Say(message(6, 5, &1u64.to_ne_bytes()))));
+    let mut backend = connect(&mut peer, PATIENT).unwrap();
+    let error = backend.set_log(Some(&log)).unwrap_err();
+    assert_eq!((error.errno(), error.to_string().as_str()), (Errno::EREMOTEIO, "the back-end refused SET_LOG_BASE"));
+    assert!(backend.is_alive() && peer.lines().last().unwrap().starts_with("SET_LOG_BASE"));
+    let told = said(&logging(), |backend| {
+        backend.set_log(Some(&log)).unwrap();
+        backend.set_log(None).unwrap();
+    });
+    assert_eq!(told, ["SET_LOG_BASE [1000, 0] +1", "SET_LOG_FD! +1"]);
 }
 
 #[test]

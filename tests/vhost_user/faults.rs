@@ -239,6 +239,15 @@ fn silence_and_dripping_end_at_the_deadline_and_name_the_message() {
 }
 
 #[test]
+fn a_deadline_is_told_as_people_say_it() {
+    for (timeout, says) in [(1000, "1 s"), (1100, "1100 ms")] {
+        let mut peer = Peer::start(&modern(), on(1, |_, _| Deed::Silence));
+        let error = connect(&mut peer, Duration::from_millis(timeout)).unwrap_err();
+        assert_eq!(error.to_string(), format!("no answer to GET_FEATURES within {says}"));
+    }
+}
+
+#[test]
 fn an_answer_that_comes_too_late_is_never_taken_for_the_next() {
     let script: Script = Box::new(|_, seen, right| {
         if seen.name() == "SET_STATUS" {

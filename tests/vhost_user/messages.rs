@@ -1,5 +1,8 @@
 //! What is said to a back-end that behaves, and in which order.
 
+use vuser::backend::vhost_user::choice::why_not;
+use vuser::spec::vhost_user::ProtocolFeatures;
+
 use super::*;
 
 #[test]
@@ -293,4 +296,21 @@ fn every_exchange_is_told_to_the_log() {
     let mut peer = Peer::start(&modern(), at(1, |_, _| Deed::Close));
     let error = connect(&mut peer, PATIENT).unwrap_err();
     assert_eq!(TOLD.take()[1], format!("the test: GET_FEATURES -> {error}"));
+}
+
+#[test]
+fn why_a_protocol_feature_is_not_in_use_is_said() {
+    use ProtocolFeatures as P;
+    let doorbells = "doorbells need backend_req and backend_send_fd, which the back-end does not offer both";
+    for (feature, offered, says) in [
+        (P::RESET_DEVICE, P::RESET_DEVICE | P::STATUS, "not needed: with status, status 0 is the reset"),
+        (P::HOST_NOTIFIER, P::HOST_NOTIFIER | P::BACKEND_REQ, doorbells),
+        (P::BACKEND_SEND_FD, P::BACKEND_SEND_FD, doorbells),
+        (P::MQ, P::MQ, "not in use"),
+        (P::MQ, P::STATUS, "would be used; the back-end does not offer it"),
+        (P::PAGEFAULT, P::PAGEFAULT, "this library does not speak it"),
+        (P::PAGEFAULT, P::MQ, ""),
+    ] {
+        assert_eq!(why_not(feature, offered), says, "{feature:?} of {offered:?}");
+    }
 }

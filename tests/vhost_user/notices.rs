@@ -271,3 +271,12 @@ fn a_doorbell_comes_and_goes() {
     assert_eq!(heard(&mut backend), []);
     assert_eq!(answer(&channel), (3, 5, 1));
 }
+
+#[test]
+fn a_channel_that_is_no_more_when_it_is_refused_is_no_more() {
+    let refused = message(21, 5, &1u64.to_ne_bytes());
+    let mut peer = Peer::start(&modern(), on(21, move |_, _| Deed::SayOnChannel(vec![0xff; 12], refused.clone())));
+    let mut backend = connect(&mut peer, PATIENT).unwrap();
+    backend.status().unwrap();
+    assert!(backend.is_alive() && backend.hear().is_empty() && backend.doorbell(0).is_none());
+}

@@ -125,6 +125,12 @@ pub enum Deed {
     Say(Vec<u8>),
     /// It sends the right answer with so many descriptors.
     WithFds(usize),
+    /// It says these bytes with one descriptor.
+    #[allow(dead_code, reason = "of two users one needs it")]
+    SayWithFd(Vec<u8>),
+    /// It says these bytes where it asks, and once nobody listens there any more, those as its answer.
+    #[allow(dead_code, reason = "of two users one needs it")]
+    SayOnChannel(Vec<u8>, Vec<u8>),
     /// It says these bytes, one by one, with pauses.
     Drip(Vec<u8>, Duration),
     /// It says nothing, and reads on.
@@ -283,6 +289,13 @@ impl Device {
                 Deed::Right => right.iter().for_each(|r| say(stream, r, &[])),
                 Deed::Say(bytes) => say(stream, &bytes, &[]),
                 Deed::WithFds(count) => self.say_with(stream, &right.unwrap(), count),
+                Deed::SayWithFd(bytes) => self.say_with(stream, &bytes, 1),
+                Deed::SayOnChannel(bytes, answer) => {
+                    let channel = self.notes.lock().unwrap().channel.take().unwrap();
+                    say(&channel, &bytes, &[]);
+                    assert!(channel.wait_closed(Duration::from_secs(60)));
+                    say(stream, &answer, &[]);
+                }
                 Deed::Drip(bytes, pause) => {
                     for b in bytes {
                         say(stream, &[b], &[]);

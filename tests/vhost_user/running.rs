@@ -222,6 +222,19 @@ fn after_a_refusal_the_former_memory_holds() {
     assert!((0..3).all(|page| rig.knows(page)));
     rig.take(1).unwrap();
     assert!(!rig.knows(1));
+    // And what was told of it can't be taken back: that is the error then.
+    let (mut comes, mut goes) = (refuse(37, 2), refuse(38, 2));
+    let script: Script = Box::new(move |n, seen, right| match comes(n, seen, right) {
+        Deed::Right => goes(n, seen, right),
+        deed => deed,
+    });
+    let mut rig = Rig::new("", &modern(), script);
+    (0..3).for_each(|page| rig.give(page, 1).unwrap());
+    rig.device.start().unwrap();
+    rig.said();
+    let error = rig.take(1).unwrap_err();
+    assert!(error.errno() == Errno::EREMOTEIO && error.to_string().contains("REM_MEM_REG"), "{error}");
+    assert_eq!(rig.said()[2..6], [&told[..], &taken_back[..1]].concat());
     // A table. DPDK's vhost has none at all then.
     let mut rig = Rig::started("", &without_slots(), refuse(5, 2));
     assert_eq!(rig.give(0, 1).unwrap_err().errno(), Errno::EREMOTEIO);
