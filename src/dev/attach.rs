@@ -173,12 +173,13 @@ impl Device {
     /// Takes out of the old rings what the last back-end had not done, to be carried over.
     pub(super) fn salvage(&mut self) -> Result<()> {
         let Some(rings) = self.rings.clone() else { return Ok(()) };
-        let lingers = self.link.lingers(self.rings_of);
+        let (lingers, sources) = (self.link.lingers(self.rings_of), self.sources());
         for queue in self.queues.iter_mut().flatten() {
             let engine = queue.port.pause()?.replace(Engine::Idle);
             if lingers {
                 let port = queue.port.clone();
-                self.parked.push(Parked { engine, port, _rings: rings.clone(), number: self.rings_of });
+                let (_rings, _sources, number) = (rings.clone(), sources.clone(), self.rings_of);
+                self.parked.push(Parked { engine, port, _rings, _sources, number });
             } else if queue.carried.is_some() {
                 // Nothing was put into these rings yet.
                 engine.reclaim();
@@ -193,13 +194,14 @@ impl Device {
 
     /// A device that was lost is stopped: what the rings have comes back, and what was carried over.
     pub(super) fn abandon(&mut self) -> Result<()> {
-        let lingers = self.link.lingers(self.rings_of);
+        let (lingers, sources) = (self.link.lingers(self.rings_of), self.sources());
         for queue in self.queues.iter_mut().flatten() {
             let engine = queue.port.pause()?.replace(Engine::Idle);
             match &self.rings {
                 Some(rings) if lingers => {
                     let port = queue.port.clone();
-                    self.parked.push(Parked { engine, port, _rings: rings.clone(), number: self.rings_of });
+                    let (_rings, _sources, number) = (rings.clone(), sources.clone(), self.rings_of);
+                    self.parked.push(Parked { engine, port, _rings, _sources, number });
                 }
                 _ => engine.reclaim(),
             }

@@ -128,6 +128,8 @@ struct Parked {
     /// Where another engine may work by now.
     port: Arc<Port>,
     _rings: Arc<RingMemory>,
+    /// Packets to be sent may be of the pool of any queue.
+    _sources: Vec<SourceSetup>,
     /// Of the connection.
     number: u64,
 }

@@ -230,6 +230,11 @@ impl Device {
         used.filter_map(|(index, queue)| Some((Side::of(index), queue.as_ref()?.source.as_ref()?)))
     }
 
+    /// Where the buffers in any queue may be from.
+    pub(super) fn sources(&self) -> Vec<SourceSetup> {
+        self.queues.iter().flatten().filter_map(|queue| queue.source.clone()).collect()
+    }
+
     /// Puts a ring without a queue wherever a used pair has none, and decides which queues run.
     pub(super) fn fill_gaps(&mut self) -> Result<()> {
         let (used, size) = (self.rings_used(), self.config.queue_size);

@@ -308,6 +308,7 @@ impl Device {
             stopped.push(result.is_ok());
             keep(result);
         }
+        let sources = self.sources();
         // A device that has closed the connection has let go of everything, too.
         let gone = stopped.contains(&false) && self.backend.as_ref().is_none_or(|backend| backend.wait_gone(LET_GO));
         for (queue, stopped) in self.queues.iter_mut().flatten().zip(stopped) {
@@ -325,7 +326,8 @@ impl Device {
             match &self.rings {
                 Some(rings) if !stopped && !gone => {
                     let port = queue.port.clone();
-                    self.parked.push(Parked { engine, port, _rings: rings.clone(), number: self.link.number });
+                    let (_rings, _sources, number) = (rings.clone(), sources.clone(), self.link.number);
+                    self.parked.push(Parked { engine, port, _rings, _sources, number });
                 }
                 _ => engine.reclaim(),
             }

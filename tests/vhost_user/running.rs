@@ -394,3 +394,35 @@ fn compact_addresses_begin_near_zero_and_stay() {
     let table = said.iter().find(|line| line.starts_with("SET_MEM_TABLE")).unwrap();
     assert!(table.contains("[0, 1000, 1000000000, 0, "), "{table}");
 }
+
+#[test]
+fn pools_stay_as_long_as_a_device_may_use_their_buffers() {
+    // It neither says where it stopped nor closes, until it may.
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let script: Script = Box::new(move |_, seen, _| {
+        if seen.name() == "GET_VRING_BASE" {
+            let _ = wait.recv();
+        }
+        Deed::Right
+    });
+    let mut rig = Rig::with(",reconnect=0,timeout_ms=900", &modern(), script, &[Side::Rx]);
+    let sends = Pool::new(PoolConfig { count: 512, huge: false, ..PoolConfig::default() }).unwrap();
+    rig.device.setup_tx(0, 0, SourceSetup::Pool(sends.clone())).unwrap();
+    rig.device.start().unwrap();
+    // Its pool is that of the other queue.
+    let packet = rig.pool.get().unwrap();
+    packet.set_data_len(60);
+    packet.set_pkt_len(60);
+    // SAFETY: this is the only thread that uses the queue, and the packet is ours.
+    assert_eq!(unsafe { rig.device.port(1).unwrap().tx_burst(&[packet]) }, 1);
+    assert_eq!(rig.device.stop().unwrap_err().errno(), Errno::ETIMEDOUT);
+    rig.device.setup_rx(0, 0, SourceSetup::Pool(sends)).unwrap();
+    let pool = Arc::downgrade(&rig.pool);
+    let Rig { device, mut peer, pool: last, .. } = rig;
+    drop(last);
+    assert!(pool.upgrade().is_some(), "the packet is with the device still, and its pool has gone");
+    drop(go);
+    drop(device);
+    peer.join();
+    assert!(pool.upgrade().is_none(), "the pool is there for ever");
+}
