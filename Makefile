@@ -288,9 +288,9 @@ test-wheel: wheel
 	  print("test-wheel:", vuser.library_path); device = vuser.Device(path="loopback"); device.start(); \
 	  assert device.tx[0].burst([bytes(60)]) == 1 and device.rx[0].wait(30) and len(device.rx[0].burst()) == 1'
 
-# Coverage-guided, each target for so long; see fuzz/README.md. TARGETS: only these.
+# Coverage-guided, each target for so long; see fuzz/README.md. TARGETS: only these. SANITIZER=address: with AddressSanitizer.
 fuzz:
-	CARGO='$(CARGO)' fuzz/run.sh $(or $(SECONDS),60) $(TARGETS)
+	CARGO='$(CARGO)' SANITIZER='$(SANITIZER)' fuzz/run.sh $(or $(SECONDS),60) $(TARGETS)
 
 # Every seed, and some seconds of chance for each target, from the seeds anew.
 test-fuzz:

@@ -45,6 +45,47 @@ pub fn ok(result: c_int) -> c_int {
     result
 }
 
+/// What a call has returned; an error has a number, and a sentence that names the call.
+pub fn told(name: &str, result: c_int) -> c_int {
+    super::tally::count(1);
+    if ok(result) < 0 {
+        // SAFETY: text, which is there until the next call.
+        let sentence = unsafe { CStr::from_ptr(vuser_last_error()) }.to_str().expect("it is text");
+        let cause = sentence.strip_prefix(name).and_then(|rest| rest.strip_prefix(": "));
+        assert!(cause.is_some_and(|cause| cause.len() > 3), "{name}: {result} {sentence}");
+    }
+    result
+}
+
+/// Makes a control call, whose arguments are as the header wants them, or wrong as it allows.
+#[allow(unused_macros, reason = "no target makes all of them")]
+macro_rules! call {
+    ($call:ident($($argument:expr),* $(,)?)) => {{
+            #[allow(unused_unsafe, reason = "a few calls have no pointers")]
+            // SAFETY: by whoever writes the arguments: pointers are NULL or valid, handles live.
+            let result = unsafe { $call($($argument),*) };
+            $crate::calls::told(stringify!($call), result)
+    }};
+}
+#[allow(unused_imports, reason = "no target makes all of them")]
+pub(crate) use call;
+
+/// The call has returned what it must.
+#[track_caller]
+pub fn is(result: c_int, right: c_int) {
+    // SAFETY: text, which is there until the next call.
+    let sentence = || unsafe { CStr::from_ptr(vuser_last_error()) }.to_string_lossy();
+    assert!(result == right, "{result} where {right} is right; the last error: {}", sentence());
+}
+
+/// The call has returned one of these, or no error.
+#[track_caller]
+pub fn is_among(result: c_int, errors: &[c_int]) {
+    if result < 0 {
+        is(result, errors.iter().map(|e| -e).find(|e| *e == result).unwrap_or(0));
+    }
+}
+
 /// A configuration of this text.
 pub fn config(text: &CStr) -> vuser_config {
     // SAFETY: integers and arrays of them.

@@ -3,11 +3,10 @@
 //! given up no descriptor is left and all buffers are back.
 #![no_main]
 
+#[path = "../answers.rs"]
+mod answers;
 #[path = "../calls.rs"]
 mod calls;
-#[path = "../../tests/vhost_user/peer.rs"]
-#[allow(dead_code, reason = "the tests use all of it")]
-mod peer;
 #[path = "../tally.rs"]
 mod tally;
 
@@ -19,8 +18,8 @@ use std::time::{Duration, Instant};
 
 use libfuzzer_sys::fuzz_target;
 
+use answers::{Peer, offer, script};
 use calls::{Bytes, Pool, descriptors, ok};
-use peer::{Deed, Offer, Peer, Seen, message};
 use vuser::capi::dev::{
     vuser_dev_get_info, vuser_dev_info, vuser_dev_init, vuser_dev_reset, vuser_dev_set_link, vuser_dev_set_queue_pairs,
     vuser_dev_start, vuser_dev_stop, vuser_dev_uninit, vuser_rx_queue_start, vuser_rx_queue_stop, vuser_tx_queue_start,
@@ -37,50 +36,6 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 static SOCKET: LazyLock<PathBuf> =
     LazyLock::new(|| std::env::temp_dir().join(format!("vuser-fuzz-{}", std::process::id())));
 static POOL: LazyLock<Pool> = LazyLock::new(|| Pool::new(256));
-
-/// What is said to a message, of which `right` is the right answer, if it has one.
-fn deed(script: &mut Bytes, right: Option<&[u8]>) -> Deed {
-    tally::count(1);
-    let Some(how) = script.next() else { return Deed::Right };
-    let Some(right) = right else {
-        return if how == 1 { Deed::Close } else { Deed::Right };
-    };
-    let (mut answer, request) = (right.to_vec(), u32::from_ne_bytes(right[..4].try_into().expect("it has a header")));
-    match how % 16 {
-        1 => Deed::Close,
-        2 => Deed::SayAndClose(script.some(64).to_vec()),
-        3 => Deed::SayAndClose(right[..usize::from(script.byte()) % right.len()].to_vec()),
-        // The kernel sends no more at once.
-        4 => Deed::WithFds(usize::from(script.byte() % 254)),
-        5 => Deed::SayAndClose(right.to_vec()),
-        // Right in form.
-        6 => Deed::Say(message(request, 5, &script.some(8).iter().copied().chain([0; 8]).take(8).collect::<Vec<_>>())),
-        7 => Deed::Say(message(request, 5, &answer[12..].iter().map(|b| !b).collect::<Vec<_>>())),
-        8 => {
-            let at = usize::from(script.byte()) % answer.len();
-            answer[at] ^= script.byte();
-            // Where it says that there is more to come than comes, that does not come.
-            if (8..12).contains(&at) { Deed::SayAndClose(answer) } else { Deed::Say(answer) }
-        }
-        9 => {
-            answer.extend(script.some(16));
-            Deed::Say(answer)
-        }
-        _ => Deed::Right,
-    }
-}
-
-fn offer(script: &mut Bytes) -> Offer {
-    let word = |b: &mut Bytes, all: u64| if b.byte() & 1 == 0 { all } else { b.word() };
-    Offer {
-        // All that the driver knows; all protocol features but of postcopy.
-        features: word(script, !0),
-        protocol: word(script, !(1 << 8)),
-        queues: u64::from(script.byte() % 4).max(1),
-        config: (script.byte() & 1 == 0).then(|| script.some(60).iter().copied().chain([0; 60]).take(60).collect()),
-        slots: u64::from(script.byte()),
-    }
-}
 
 fn events() -> [vuser_event; 4] {
     [vuser_event { size: size_of::<vuser_event>(), kind: 0, reserved: 0, number: 0, text: [0; 256] }; 4]
@@ -143,15 +98,8 @@ fuzz_target!(init: { tally::at_exit(tally::counted); LazyLock::force(&POOL); }, 
     let pairs = u16::from(bytes.byte() % 2) + 1;
     let calls = bytes.byte() % 16;
     let (mut calls, offer) = (Bytes(bytes.some(calls.into())), offer(bytes));
-    let (script, mut at) = (bytes.0.to_vec(), 0);
-    let script = move |_: usize, _: &Seen, right: Option<&[u8]>| {
-        let mut rest = Bytes(&script[at..]);
-        let deed = deed(&mut rest, right);
-        at = script.len() - rest.0.len();
-        deed
-    };
     let begun = Instant::now();
-    let mut peer = Peer::listen(&SOCKET, &offer, Box::new(script));
+    let mut peer = Peer::listen(&SOCKET, &offer, script(bytes.0));
     life(&mut calls, pairs);
     peer.join();
     drop(peer);
