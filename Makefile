@@ -56,13 +56,22 @@ $(B)/libvuser.a: FORCE
 	@cmp -s $(TARGET_DIR)/release/libvuser.a $@ || cp $(TARGET_DIR)/release/libvuser.a $@
 
 # rustc can't give a shared library versioned symbols, so the C compiler links it from the static one.
-$(B)/$(SONAME): $(B)/libvuser.a include/vuser.map
+$(B)/$(SONAME) $(B)/checked/$(SONAME): %/$(SONAME): %/libvuser.a include/vuser.map
 	$(CC) -shared -o $@ -Wl,-soname,$(SONAME) -Wl,--version-script=include/vuser.map \
 	  -Wl,-z,defs,-z,relro,-z,now,-z,noexecstack -Wl,--gc-sections -Wl,--as-needed -Wl,--build-id \
-	  $(LDFLAGS) -Wl,--whole-archive $(B)/libvuser.a -Wl,--no-whole-archive -lgcc_s -lpthread -lm -ldl -lc
+	  $(LDFLAGS) -Wl,--whole-archive $< -Wl,--no-whole-archive -lgcc_s -lpthread -lm -ldl -lc
 
 $(B)/libvuser.so: $(B)/$(SONAME)
 	ln -sf $(SONAME) $@
+
+# The same that watches its callers (docs/trust.md, "Caller errors"), to be put in the other's place by LD_PRELOAD.
+.PHONY: checked
+checked: $(B)/checked/$(SONAME)
+
+$(B)/checked/libvuser.a: FORCE
+	@mkdir -p $(@D)
+	$(CARGO) rustc --lib --crate-type staticlib --locked --features checked $(CARGO_FLAGS)
+	@cmp -s $(TARGET_DIR)/debug/libvuser.a $@ || cp $(TARGET_DIR)/debug/libvuser.a $@
 
 examples: $(EXAMPLES:%=$(B)/examples/%)
 
@@ -190,7 +199,7 @@ ifneq (,$(filter test,$(MAKECMDGOALS)))
 .NOTPARALLEL:
 endif
 
-test: prepare all pmd $(B)/tests/front $(FOREIGN) $(PEERS) $(DPDK_TESTS) lint test-docs
+test: prepare all checked pmd $(B)/tests/front $(FOREIGN) $(PEERS) $(DPDK_TESTS) lint test-docs
 	VUSER_REQUIRE_ALL=1 $(CARGO) test --locked --features header
 	VUSER_REQUIRE_ALL=1 $(MAKE) test-python
 	$(MAKE) test-fuzz
@@ -208,7 +217,7 @@ coverage:
 	CARGO='$(CARGO)' $(PYTHON) scripts/coverage.py $(TARGET_DIR)/coverage
 
 # All that needs neither DPDK nor root.
-test-unit: lib
+test-unit: lib checked
 	$(CARGO) test --locked --features header --lib --test rings --test lies --test wrap --test offloads --test life --test vhost_user \
 	  --test capi --test floors --test header --test hotpath --test turnstile --test models --test reference --test reconnect --test wakeups
 
@@ -268,7 +277,7 @@ $(VENV)/.python: tests/python/requirements.txt
 
 # The package as it lies in bindings/python, with the library of this tree. ARGS: of pytest. Another Python:
 # make test-python PYTHON=python3.13 VENV=build/venv313
-test-python: lib venv lint-python
+test-python: lib checked venv lint-python
 	PYTHONPATH=bindings/python VUSER_LIBRARY=$(abspath $(B)/$(SONAME)) $(VENV)/bin/python -m pytest -q $(ARGS)
 
 lint-python: venv

@@ -85,6 +85,28 @@ fn the_process_stays_as_it_was_and_its_limits_are_errors() {
     c_program("host.c");
 }
 
+/// The same program with the library that watches its callers.
+fn watched(source: &str) {
+    let library = made("checked/libvuser.so.0");
+    let scratch = Scratch::new(&format!("capi-watched-{source}"));
+    let program = compile(&scratch, source, "cc", &["-std=c99"]);
+    // It has the same name, and so takes the place of the one that the program was linked with.
+    run(Command::new(&program).env("LD_PRELOAD", library));
+}
+
+#[test]
+fn what_a_caller_does_wrong_ends_it_with_a_sentence() {
+    watched("caller.c");
+}
+
+#[test]
+fn what_a_caller_does_right_is_not_found_fault_with() {
+    for source in ["buffers.c", "queue.c", "lend.c", "dev.c", "copy.c", "running.c", "fork.c", "capture.c", "config.c"]
+    {
+        watched(source);
+    }
+}
+
 #[test]
 fn what_not_every_back_end_can_be_told() {
     c_program("extras.c");
@@ -109,8 +131,10 @@ fn valgrind_finds_no_error_and_no_leak() {
         return skip("valgrind_finds_no_error_and_no_leak", "valgrind is not installed (apt-get install valgrind)");
     }
     let scratch = Scratch::new("capi-valgrind");
-    let program = compile(&scratch, "buffers.c", "cc", &["-std=c99"]);
-    let flags = ["-q", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite"];
-    let got = output(Command::new("valgrind").args(flags).arg(program));
-    assert!(got.status.success(), "{}", String::from_utf8_lossy(&got.stderr));
+    for source in ["buffers.c", "queue.c"] {
+        let program = compile(&scratch, source, "cc", &["-std=c99"]);
+        let flags = ["-q", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite"];
+        let got = output(Command::new("valgrind").args(flags).arg(program));
+        assert!(got.status.success(), "{source}: {}", String::from_utf8_lossy(&got.stderr));
+    }
 }

@@ -5,5 +5,6 @@ pub mod layout;
 pub mod mbuf;
 pub mod pool;
 pub mod source;
+pub mod watch;
 
 pub use mbuf::{Mbuf, MbufRef};

@@ -18,7 +18,9 @@ use arrayvec::ArrayVec;
 use nix::errno::Errno;
 
 use super::mbuf::{HEADROOM, Mbuf, MbufRef, flags, rearm};
+use super::watch::{self, Watch};
 use crate::error::{Error, Result};
+use crate::sys::caller::WATCHED;
 use crate::sys::shm::SharedMemory;
 
 /// Buffers in a bunch: the first, and 15 others that fill two lines with the rest of its record.
@@ -110,6 +112,8 @@ impl Drop for Descriptors {
 /// A pool of packet buffers. Any thread may get and give.
 #[derive(Debug)]
 pub struct Pool {
+    /// Goes first: it is told of by the address of the descriptors.
+    watch: Box<Watch>,
     memory: Arc<SharedMemory>,
     descriptors: Descriptors,
     bunches: Box<[Bunch]>,
@@ -137,12 +141,13 @@ impl Pool {
             return Err(Error::invalid(message));
         }
         // Frames begin where a line does.
-        let stride = usize::from(config.data_size).div_ceil(STRIDE) | 1;
+        let stride = (usize::from(config.data_size) + watch::ZONE).div_ceil(STRIDE) | 1;
         let memory = SharedMemory::new("vuser-pool", count * stride * STRIDE, config.huge)?;
         let pages = if memory.is_huge() { "huge" } else { "ordinary" };
         log::info!("pool of {count} buffers of {} bytes in {pages} pages", config.data_size);
         let descriptors = Descriptors::new(count)?;
         let pool = Arc::new(Self {
+            watch: Watch::new(descriptors.first.as_ptr(), count),
             memory: Arc::new(memory),
             bunches: records(count)?,
             descriptors,
@@ -164,6 +169,10 @@ impl Pool {
                 m.set_buf_addr(self.home(*m).cast());
                 m.set_buf_len(self.config.data_size);
                 m.receive(rearm(self.config.headroom, u16::MAX), 0);
+                if WATCHED {
+                    // SAFETY: a buffer of ours, with room for the zone behind it.
+                    unsafe { watch::poison_first(self.home(*m), self.config.data_size.into()) };
+                }
             }
             self.push(&bunch);
             end = begin;
@@ -206,8 +215,24 @@ impl Pool {
         self.memory.addr().wrapping_add(self.index(m) as usize * self.stride)
     }
 
+    /// A buffer is about to be put on the stack.
+    fn leaves(&self, m: MbufRef) {
+        self.watch.is_free(m);
+        // SAFETY: a free buffer, with room for the zone behind it.
+        unsafe { watch::poison(self.home(m), self.config.data_size.into()) };
+    }
+
+    /// A buffer was taken off the stack.
+    fn comes(&self, m: MbufRef) {
+        // SAFETY: as above.
+        unsafe { watch::was_left_alone(self.home(m), self.config.data_size.into()) };
+    }
+
     /// Puts up to [`BUNCH`] free buffers on the stack.
     fn push(&self, bunch: &[MbufRef]) {
+        if WATCHED {
+            bunch.iter().for_each(|m| self.leaves(*m));
+        }
         let Some((&first, others)) = bunch.split_first() else { return };
         let index = self.index(first);
         let Some(record) = self.bunches.get(index as usize) else { return };
@@ -254,6 +279,9 @@ impl Pool {
                         to.write(first);
                         to.add(1).cast::<[MaybeUninit<MbufRef>; BUNCH - 1]>().write(*record.rest.get());
                         into.set_len(len + n);
+                    }
+                    if WATCHED {
+                        into.iter().skip(len).for_each(|m| self.comes(*m));
                     }
                     return n;
                 }
@@ -308,7 +336,10 @@ impl Pool {
             }
         }
         self.push(&bunch);
-        places.iter().flatten().for_each(|m| self.reset(*m));
+        for m in places.iter().flatten() {
+            self.reset(*m);
+            self.watch.handed_out(*m);
+        }
         true
     }
 
@@ -491,6 +522,10 @@ impl Cache {
     /// Takes plain buffers of the pool back. Whole bunches go to the pool at once: there are others who want them.
     #[inline]
     pub fn put(&mut self, buffers: &[MbufRef]) {
+        if WATCHED {
+            // Nothing is kept near: on the stack it is seen whether somebody writes to it.
+            return self.pool.put_plain(buffers);
+        }
         let (bunches, buffers) = buffers.as_chunks::<BUNCH>();
         bunches.iter().for_each(|bunch| self.pool.push(bunch));
         if self.kept.try_extend_from_slice(buffers).is_err() {

@@ -6,6 +6,8 @@ use arrayvec::ArrayVec;
 
 use super::mbuf::MbufRef;
 use super::pool::{Cache, Pool};
+use super::watch;
+use crate::sys::caller::WATCHED;
 
 /// Buffers that move at once.
 pub const BULK: usize = 64;
@@ -75,6 +77,9 @@ impl Source {
             Self::Calls(..) if buffers.is_empty() => {}
             // SAFETY: the source's own function, with buffers that came from it.
             Self::Calls(calls, _) => unsafe {
+                if WATCHED {
+                    buffers.iter().for_each(|m| watch::to_application(*m));
+                }
                 (calls.put_bulk)(calls.ctx, buffers.as_ptr(), buffers.len() as c_uint);
             },
         }
@@ -86,7 +91,12 @@ impl Source {
             // SAFETY: packets given to a queue with a pool of ours are of pools of ours.
             Self::Pool(_) => unsafe { Pool::free(m) },
             // SAFETY: the source's own function.
-            Self::Calls(calls, _) => unsafe { (calls.free)(calls.ctx, m) },
+            Self::Calls(calls, _) => unsafe {
+                if WATCHED {
+                    watch::to_application(m);
+                }
+                (calls.free)(calls.ctx, m);
+            },
         }
     }
 

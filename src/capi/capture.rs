@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::dev::{vuser_dev, with};
 use super::error::{Sized0, control, fill, get, put, read, words};
+use super::handle::{CAPTURE, born, gone, living};
 use crate::dev::capture::{Capture, Options, Stats, Target};
 use crate::error::{Error, Result};
 
@@ -136,7 +137,10 @@ pub unsafe extern "C" fn vuser_capture_start(
             get(capture, "capture")?;
             let (snaplen, frames, max_bytes) = (config.snaplen, config.frames, config.max_bytes);
             let started = d.start_capture(target(&config)?, Options { snaplen, frames, max_bytes })?;
-            put(capture, "capture", Box::into_raw(Box::new(vuser_capture { capture: started }))).map(|()| 0)
+            let made = Box::into_raw(Box::new(vuser_capture { capture: started }));
+            put(capture, CAPTURE, made)?;
+            born(made, CAPTURE);
+            Ok(0)
         })
     }
 }
@@ -149,7 +153,7 @@ pub unsafe extern "C" fn vuser_capture_get_stats(
 ) -> c_int {
     control("vuser_capture_get_stats", || {
         // SAFETY: by the conventions.
-        let capture = unsafe { &get(capture, "capture")?.capture };
+        let capture = unsafe { &living(capture, CAPTURE, "vuser_capture_get_stats")?.capture };
         capture.is_ours()?;
         // SAFETY: as above.
         unsafe { fill(stats, "stats", from_stats(&capture.stats())) }.map(|()| 0)
@@ -166,6 +170,7 @@ pub unsafe extern "C" fn vuser_capture_stop(capture: *mut vuser_capture) -> c_in
         if capture.is_null() {
             return Ok(0);
         }
+        gone(capture, CAPTURE, "vuser_capture_stop");
         // SAFETY: made by `vuser_capture_start`, and by the conventions not used any more.
         unsafe { Box::from_raw(capture) }.capture.stop().map(|()| 0)
     })

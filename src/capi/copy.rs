@@ -3,8 +3,8 @@
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
 
+use super::handle::used;
 use super::queue::vuser_queue;
-use crate::dev::port::Port;
 use crate::net::copy::{Frames, Places};
 
 /// Receives up to n frames by copying them into the caller's memory, one behind the other from data on, at most size
@@ -24,7 +24,7 @@ pub unsafe extern "C" fn vuser_rx_burst_copy(
     n: u16,
 ) -> u16 {
     // SAFETY: by the conventions, which are the law of queues.
-    unsafe { (*queue.cast::<Port>()).rx_copy(&mut places(data, size, offsets, lengths, n)) as u16 }
+    unsafe { used(queue, "vuser_rx_burst_copy").rx_copy(&mut places(data, size, offsets, lengths, n)) as u16 }
 }
 
 /// Sends up to n frames by copying them out of the caller's memory: the i-th begins offsets[i] bytes behind data and
@@ -42,7 +42,7 @@ pub unsafe extern "C" fn vuser_tx_burst_copy(
     n: u16,
 ) -> u16 {
     // SAFETY: as above.
-    unsafe { (*queue.cast::<Port>()).tx_copy(frames(data, size, offsets, lengths, n)) as u16 }
+    unsafe { used(queue, "vuser_tx_burst_copy").tx_copy(frames(data, size, offsets, lengths, n)) as u16 }
 }
 
 /// # Safety

@@ -4,7 +4,8 @@ use std::ffi::{c_char, c_int, c_void};
 use std::os::fd::BorrowedFd;
 
 use super::config::{config, offloads, vuser_config};
-use super::error::{Sized0, control, fill, get, put, words};
+use super::error::{Sized0, control, fill, put, words};
+use super::handle::{DEV, born, gone, living};
 use crate::dev::handle::Handle;
 use crate::dev::{Device, Side};
 use crate::error::{Error, Result};
@@ -22,7 +23,7 @@ pub struct vuser_dev {
 /// The pointer is NULL or a living device.
 pub(super) unsafe fn with(name: &str, dev: *const vuser_dev, call: impl FnOnce(&mut Device) -> Result<c_int>) -> c_int {
     // SAFETY: by the conventions.
-    let dev = unsafe { get(dev, "dev") };
+    let dev = unsafe { living(dev, DEV, name) };
     control(name, || {
         let handle = &dev?.handle;
         // Before its lock, which may have been held when the process was forked.
@@ -139,9 +140,10 @@ pub unsafe extern "C" fn vuser_dev_init(config: *const vuser_config, dev: *mut *
         // SAFETY: by the conventions.
         unsafe {
             let made = Box::into_raw(Box::new(vuser_dev { handle: Handle::new(self::config(config)?)? }));
-            put(dev, "dev", made).inspect_err(|_| drop(Box::from_raw(made)))
+            put(dev, DEV, made).inspect_err(|_| drop(Box::from_raw(made)))?;
+            born(made, DEV);
         }
-        .map(|()| 0)
+        Ok(0)
     })
 }
 
@@ -152,6 +154,7 @@ pub unsafe extern "C" fn vuser_dev_init(config: *const vuser_config, dev: *mut *
 pub unsafe extern "C" fn vuser_dev_uninit(dev: *mut vuser_dev) {
     control("vuser_dev_uninit", || {
         if !dev.is_null() {
+            gone(dev, DEV, "vuser_dev_uninit");
             // SAFETY: made by `vuser_dev_init`, and by the conventions not used any more.
             drop(unsafe { Box::from_raw(dev) });
         }
@@ -310,7 +313,7 @@ pub unsafe extern "C" fn vuser_dev_set_link(dev: *mut vuser_dev, up: c_int) -> c
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_dev_link(dev: *const vuser_dev) -> c_int {
     // SAFETY: by the conventions.
-    control("vuser_dev_link", || Ok(unsafe { get(dev, "dev") }?.handle.live().link().into()))
+    control("vuser_dev_link", || Ok(unsafe { living(dev, DEV, "vuser_dev_link") }?.handle.live().link().into()))
 }
 
 unsafe fn run(name: &str, dev: *mut vuser_dev, side: Side, pair: u16, run: bool) -> c_int {
@@ -396,6 +399,6 @@ pub unsafe extern "C" fn vuser_mem_unregister(dev: *mut vuser_dev, addr: *mut c_
 pub unsafe extern "C" fn vuser_mem_contains(dev: *const vuser_dev, addr: *const c_void, len: usize) -> c_int {
     control("vuser_mem_contains", || {
         // SAFETY: by the conventions.
-        Ok(unsafe { get(dev, "dev") }?.handle.live().covers(addr as u64, len as u64).into())
+        Ok(unsafe { living(dev, DEV, "vuser_mem_contains") }?.handle.live().covers(addr as u64, len as u64).into())
     })
 }

@@ -5,6 +5,7 @@ use std::os::fd::AsRawFd;
 
 use super::dev::vuser_dev;
 use super::error::{Sized0, control, fill, get, words};
+use super::handle::{DEV, living};
 use crate::dev::events::{Event, Kind};
 use crate::error::{Error, Result};
 
@@ -75,7 +76,7 @@ impl vuser_event {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_dev_fd(dev: *const vuser_dev) -> c_int {
     // SAFETY: by the conventions.
-    control("vuser_dev_fd", || Ok(unsafe { get(dev, "dev") }?.handle.fd().as_raw_fd()))
+    control("vuser_dev_fd", || Ok(unsafe { living(dev, DEV, "vuser_dev_fd") }?.handle.fd().as_raw_fd()))
 }
 
 /// Hands out what has happened, the oldest first: how many events were written, n at most, to `events`, of which the first
@@ -88,7 +89,7 @@ pub unsafe extern "C" fn vuser_dev_fd(dev: *const vuser_dev) -> c_int {
 pub unsafe extern "C" fn vuser_dev_process(dev: *mut vuser_dev, events: *mut vuser_event, n: c_uint) -> c_int {
     control("vuser_dev_process", || {
         // SAFETY: by the conventions.
-        let (handle, stride) = unsafe { (&get(dev, "dev")?.handle, stride(events, n)?) };
+        let (handle, stride) = unsafe { (&living(dev, DEV, "vuser_dev_process")?.handle, stride(events, n)?) };
         handle.is_ours()?;
         let taken = handle.process(n.min(1 << 16) as usize);
         for (at, event) in taken.iter().enumerate() {

@@ -3,8 +3,8 @@
 use std::ffi::c_void;
 use std::mem::{MaybeUninit, offset_of};
 
+use super::handle::{there, used};
 use super::queue::vuser_queue;
-use crate::dev::port::Port;
 use crate::net::lend::{self, LentFrame};
 
 /// vuser_frame.flags: the frame goes on in the next one of the row.
@@ -58,10 +58,11 @@ pub unsafe extern "C" fn vuser_rx_peek(queue: *mut vuser_queue, frames: *mut vus
     if n == 0 {
         return 0;
     }
+    there(frames, n, "vuser_rx_peek");
     // SAFETY: by the conventions, which are the law of queues.
     unsafe {
         let out = std::slice::from_raw_parts_mut(frames.cast::<MaybeUninit<LentFrame>>(), usize::from(n));
-        (*queue.cast::<Port>()).rx_peek(out) as u16
+        used(queue, "vuser_rx_peek").rx_peek(out) as u16
     }
 }
 
@@ -72,5 +73,5 @@ pub unsafe extern "C" fn vuser_rx_peek(queue: *mut vuser_queue, frames: *mut vus
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_rx_release(queue: *mut vuser_queue, n: u16) {
     // SAFETY: by the conventions, which are the law of queues.
-    unsafe { (*queue.cast::<Port>()).rx_release(usize::from(n)) }
+    unsafe { used(queue, "vuser_rx_release").rx_release(usize::from(n)) }
 }

@@ -6,11 +6,14 @@ use std::ptr::NonNull;
 use nix::errno::Errno;
 
 use super::error::{control, failed};
+use super::handle::{POOL, exists, there};
 use super::pool::{pool, vuser_pool};
 use crate::buf::layout::Mbuf;
 use crate::buf::mbuf::{MbufRef, flags};
 use crate::buf::pool::Pool;
+use crate::buf::watch;
 use crate::error::Error;
+use crate::sys::caller::WATCHED;
 
 /// Received: a VLAN tag is in vlan_tci.
 pub const VUSER_MBUF_F_RX_VLAN: u64 = 1 << 0;
@@ -61,7 +64,11 @@ const _: () = assert!(
         && VUSER_MBUF_F_TX_VLAN == flags::TX_VLAN
 );
 
-unsafe fn own(m: *mut Mbuf) -> Option<MbufRef> {
+unsafe fn own(m: *mut Mbuf, call: &str) -> Option<MbufRef> {
+    if WATCHED && !m.is_null() {
+        // Of any allocator: only those of ours can be looked at.
+        watch::is_callers(m, true, call);
+    }
     // SAFETY: by the conventions a packet that is passed in is valid and the caller's.
     NonNull::new(m).map(|m| unsafe { MbufRef::new(m) })
 }
@@ -70,7 +77,7 @@ unsafe fn own(m: *mut Mbuf) -> Option<MbufRef> {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_mbuf_alloc(pool: *mut vuser_pool) -> *mut Mbuf {
     // SAFETY: by the conventions.
-    match unsafe { self::pool(pool) } {
+    match unsafe { self::pool(pool, "vuser_mbuf_alloc") } {
         Ok(pool) => pool.get().map_or(std::ptr::null_mut(), MbufRef::as_ptr),
         Err(e) => {
             failed("vuser_mbuf_alloc", &e);
@@ -85,9 +92,13 @@ pub unsafe extern "C" fn vuser_mbuf_alloc_bulk(pool: *mut vuser_pool, mbufs: *mu
     // No guard: it is called between bursts. Nothing in here panics.
     // SAFETY: by the conventions; a NULL pointer and an empty place are the same bytes.
     let (pool, places) = unsafe {
-        let Some(pool) = pool.as_ref() else { return -(Errno::EINVAL as c_int) };
+        let Some(found) = pool.as_ref() else { return -(Errno::EINVAL as c_int) };
+        if WATCHED {
+            exists(pool, POOL, "vuser_mbuf_alloc_bulk");
+            there(mbufs, n, "vuser_mbuf_alloc_bulk");
+        }
         std::ptr::write_bytes(mbufs, 0, usize::from(n));
-        (&pool.0, std::slice::from_raw_parts_mut(mbufs.cast::<Option<MbufRef>>(), usize::from(n)))
+        (&found.0, std::slice::from_raw_parts_mut(mbufs.cast::<Option<MbufRef>>(), usize::from(n)))
     };
     if pool.try_get_bulk(places) { 0 } else { -(Errno::ENOMEM as c_int) }
 }
@@ -95,10 +106,12 @@ pub unsafe extern "C" fn vuser_mbuf_alloc_bulk(pool: *mut vuser_pool, mbufs: *mu
 /// Gives a packet up, with all its segments; each goes back to its pool. NULL is allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_mbuf_free(m: *mut Mbuf) {
-    // SAFETY: by the conventions.
-    if let Some(m) = unsafe { own(m) } {
-        // SAFETY: packets of ours are of pools that live.
-        unsafe { Pool::free(m) };
+    if let Some(m) = NonNull::new(m) {
+        if WATCHED {
+            watch::is_callers(m.as_ptr(), false, "vuser_mbuf_free");
+        }
+        // SAFETY: by the conventions it is the caller's, and packets of ours are of pools that live.
+        unsafe { Pool::free(MbufRef::new(m)) };
     }
 }
 
@@ -108,8 +121,18 @@ pub unsafe extern "C" fn vuser_mbuf_free_bulk(mbufs: *const *mut Mbuf, n: u16) {
     if n == 0 {
         return;
     }
+    there(mbufs, n, "vuser_mbuf_free_bulk");
     // SAFETY: by the conventions; a NULL pointer and an empty place are the same bytes.
     let packets = unsafe { std::slice::from_raw_parts(mbufs.cast::<Option<MbufRef>>(), usize::from(n)) };
+    if WATCHED {
+        // One by one, so that one that is there twice is met.
+        for m in packets.iter().flatten() {
+            watch::is_callers(m.as_ptr(), false, "vuser_mbuf_free_bulk");
+            // SAFETY: as below.
+            unsafe { Pool::free(*m) };
+        }
+        return;
+    }
     // SAFETY: packets of ours are of pools that live.
     unsafe { Pool::free_bulk(packets) };
 }
@@ -120,8 +143,8 @@ pub unsafe extern "C" fn vuser_mbuf_free_bulk(mbufs: *const *mut Mbuf, n: u16) {
 pub unsafe extern "C" fn vuser_mbuf_clone(pool: *mut vuser_pool, m: *mut Mbuf) -> *mut Mbuf {
     // SAFETY: by the conventions.
     let clone = unsafe {
-        self::pool(pool).and_then(|pool| {
-            let m = own(m).ok_or_else(|| Error::invalid("m is NULL"))?;
+        self::pool(pool, "vuser_mbuf_clone").and_then(|pool| {
+            let m = own(m, "vuser_mbuf_clone").ok_or_else(|| Error::invalid("m is NULL"))?;
             pool.clone_packet(m)
         })
     };
@@ -138,14 +161,14 @@ pub unsafe extern "C" fn vuser_mbuf_clone(pool: *mut vuser_pool, m: *mut Mbuf) -
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_mbuf_data(m: *const Mbuf) -> *mut c_void {
     // SAFETY: by the conventions.
-    unsafe { own(m.cast_mut()) }.map_or(std::ptr::null_mut(), |m| m.data().cast())
+    unsafe { own(m.cast_mut(), "vuser_mbuf_data") }.map_or(std::ptr::null_mut(), |m| m.data().cast())
 }
 
 /// Makes room for len bytes behind the data of the packet's last segment; their address, or NULL when they don't fit.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_mbuf_append(m: *mut Mbuf, len: u16) -> *mut c_void {
     // SAFETY: by the conventions.
-    let Some(m) = (unsafe { own(m) }) else { return std::ptr::null_mut() };
+    let Some(m) = (unsafe { own(m, "vuser_mbuf_append") }) else { return std::ptr::null_mut() };
     let Some(last) = m.segments().last().filter(|last| len <= last.tailroom()) else {
         return std::ptr::null_mut();
     };
@@ -159,7 +182,8 @@ pub unsafe extern "C" fn vuser_mbuf_append(m: *mut Mbuf, len: u16) -> *mut c_voi
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_mbuf_prepend(m: *mut Mbuf, len: u16) -> *mut c_void {
     // SAFETY: by the conventions.
-    let m = unsafe { own(m) }.filter(|m| len <= m.data_off() && m.data_len().checked_add(len).is_some());
+    let m = unsafe { own(m, "vuser_mbuf_prepend") }
+        .filter(|m| len <= m.data_off() && m.data_len().checked_add(len).is_some());
     let Some(m) = m else { return std::ptr::null_mut() };
     m.set_data_off(m.data_off() - len);
     m.set_data_len(m.data_len() + len);
@@ -172,7 +196,7 @@ pub unsafe extern "C" fn vuser_mbuf_prepend(m: *mut Mbuf, len: u16) -> *mut c_vo
 pub unsafe extern "C" fn vuser_mbuf_adj(m: *mut Mbuf, len: u16) -> c_int {
     control("vuser_mbuf_adj", || {
         // SAFETY: by the conventions.
-        let m = unsafe { own(m) }.ok_or_else(|| Error::invalid("m is NULL"))?;
+        let m = unsafe { own(m, "vuser_mbuf_adj") }.ok_or_else(|| Error::invalid("m is NULL"))?;
         if len > m.data_len() {
             return Err(Error::invalid(format!("the first segment has fewer than {len} bytes: {}", m.data_len())));
         }
@@ -188,7 +212,9 @@ pub unsafe extern "C" fn vuser_mbuf_adj(m: *mut Mbuf, len: u16) -> c_int {
 pub unsafe extern "C" fn vuser_mbuf_chain(head: *mut Mbuf, tail: *mut Mbuf) -> c_int {
     control("vuser_mbuf_chain", || {
         // SAFETY: by the conventions.
-        let (Some(head), Some(tail)) = (unsafe { own(head) }, unsafe { own(tail) }) else {
+        let (Some(head), Some(tail)) =
+            (unsafe { own(head, "vuser_mbuf_chain") }, unsafe { own(tail, "vuser_mbuf_chain") })
+        else {
             return Err(Error::invalid("head or tail is NULL"));
         };
         let segments = head.nb_segs().checked_add(tail.nb_segs());
@@ -218,7 +244,7 @@ pub unsafe extern "C" fn vuser_mbuf_set_tx_offload(
             return Err(Error::invalid("at most 127 bytes of l2, 511 of l3, 255 of l4"));
         }
         // SAFETY: by the conventions.
-        let m = unsafe { own(m) }.ok_or_else(|| Error::invalid("m is NULL"))?;
+        let m = unsafe { own(m, "vuser_mbuf_set_tx_offload") }.ok_or_else(|| Error::invalid("m is NULL"))?;
         let [l2, l3, l4, segsz] = [l2_len, l3_len, l4_len, tso_segsz].map(u64::from);
         m.set_raw_tx_offload(l2 | l3 << 7 | l4 << 16 | segsz << 24);
         Ok(0)

@@ -6,6 +6,7 @@
 #![allow(non_camel_case_types, clippy::missing_safety_doc, reason = "the header is the documentation of these")]
 
 pub mod error;
+mod handle;
 pub mod misc;
 
 pub mod config;

@@ -3,7 +3,8 @@
 use std::ffi::c_int;
 use std::sync::Arc;
 
-use super::error::{Sized0, control, get, put, read};
+use super::error::{Sized0, control, put, read};
+use super::handle::{POOL, born, gone, living};
 use crate::buf::pool::{Pool, PoolConfig};
 use crate::error::Result;
 
@@ -55,7 +56,9 @@ pub unsafe extern "C" fn vuser_pool_create(config: *const vuser_pool_config, poo
         })?;
         let made = Box::into_raw(Box::new(vuser_pool(made)));
         // SAFETY: by the conventions; on an error the pool is still ours.
-        unsafe { put(pool, "pool", made).inspect_err(|_| drop(Box::from_raw(made))) }.map(|()| 0)
+        unsafe { put(pool, POOL, made).inspect_err(|_| drop(Box::from_raw(made))) }?;
+        born(made, POOL);
+        Ok(0)
     })
 }
 
@@ -64,6 +67,7 @@ pub unsafe extern "C" fn vuser_pool_create(config: *const vuser_pool_config, poo
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_pool_free(pool: *mut vuser_pool) {
     if !pool.is_null() {
+        gone(pool, POOL, "vuser_pool_free");
         // SAFETY: made by `vuser_pool_create`, and by the conventions not used any more.
         drop(unsafe { Box::from_raw(pool) });
     }
@@ -73,10 +77,10 @@ pub unsafe extern "C" fn vuser_pool_free(pool: *mut vuser_pool) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_pool_available(pool: *const vuser_pool) -> u32 {
     // SAFETY: by the conventions.
-    unsafe { pool.as_ref() }.map_or(0, |p| p.0.available() as u32)
+    unsafe { self::pool(pool, "vuser_pool_available") }.map_or(0, |p| p.available() as u32)
 }
 
-pub(super) unsafe fn pool<'a>(pool: *const vuser_pool) -> Result<&'a Arc<Pool>> {
+pub(super) unsafe fn pool<'a>(pool: *const vuser_pool, call: &str) -> Result<&'a Arc<Pool>> {
     // SAFETY: by the conventions.
-    unsafe { get(pool, "pool") }.map(|p| &p.0)
+    unsafe { living(pool, POOL, call) }.map(|p| &p.0)
 }

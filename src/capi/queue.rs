@@ -9,15 +9,17 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::dev::{vuser_dev, with};
-use super::error::{Sized0, control, fill, get, read};
+use super::error::{Sized0, control, fill, read};
+use super::handle::{QUEUE, alone, is_foreign, living, queue_born, there, used};
 use super::pool::{pool, vuser_pool};
-use crate::buf::MbufRef;
 use crate::buf::layout::Mbuf;
 use crate::buf::source::Calls;
-use crate::dev::SourceSetup;
+use crate::buf::{MbufRef, watch};
 use crate::dev::port::Port;
+use crate::dev::{Device, SourceSetup};
 use crate::error::{Error, Result};
 use crate::net::stats::Stats;
+use crate::sys::caller::WATCHED;
 
 /// One receive or one transmit queue of a device, from its set-up until vuser_dev_uninit. One thread at a time uses
 /// it; control calls of the device may come from others meanwhile, all but vuser_dev_uninit.
@@ -120,6 +122,27 @@ unsafe fn source(given: *const vuser_mbuf_source) -> Result<SourceSetup> {
     }))
 }
 
+/// # Safety
+/// The device is NULL or lives.
+unsafe fn set_up(
+    name: &str,
+    dev: *const vuser_dev,
+    index: u32,
+    source: impl FnOnce() -> Result<SourceSetup>,
+    set_up: impl FnOnce(&mut Device, SourceSetup) -> Result<()>,
+) -> c_int {
+    // SAFETY: passed on.
+    unsafe {
+        with(name, dev, |d| {
+            let source = source()?;
+            let foreign = matches!(source, SourceSetup::Calls(_));
+            set_up(d, source)?;
+            d.port(index).into_iter().for_each(|port| queue_born(vuser_queue::of(port), dev, foreign));
+            Ok(0)
+        })
+    }
+}
+
 /// Sets the receive queue of a pair up: its size (0: the configuration's) and where its buffers come from. Only while
 /// the device is stopped.
 #[unsafe(no_mangle)]
@@ -131,9 +154,13 @@ pub unsafe extern "C" fn vuser_rx_queue_setup(
 ) -> c_int {
     // SAFETY: by the conventions.
     unsafe {
-        with("vuser_rx_queue_setup", dev, |d| {
-            d.setup_rx(pair, size, SourceSetup::Pool(self::pool(pool)?.clone())).map(|()| 0)
-        })
+        set_up(
+            "vuser_rx_queue_setup",
+            dev,
+            2 * u32::from(pair),
+            || Ok(SourceSetup::Pool(self::pool(pool, "vuser_rx_queue_setup")?.clone())),
+            |d, s| d.setup_rx(pair, size, s),
+        )
     }
 }
 
@@ -149,9 +176,13 @@ pub unsafe extern "C" fn vuser_tx_queue_setup(
 ) -> c_int {
     // SAFETY: by the conventions.
     unsafe {
-        with("vuser_tx_queue_setup", dev, |d| {
-            d.setup_tx(pair, size, SourceSetup::Pool(self::pool(pool)?.clone())).map(|()| 0)
-        })
+        set_up(
+            "vuser_tx_queue_setup",
+            dev,
+            2 * u32::from(pair) + 1,
+            || Ok(SourceSetup::Pool(self::pool(pool, "vuser_tx_queue_setup")?.clone())),
+            |d, s| d.setup_tx(pair, size, s),
+        )
     }
 }
 
@@ -164,7 +195,15 @@ pub unsafe extern "C" fn vuser_rx_queue_setup_source(
     source: *const vuser_mbuf_source,
 ) -> c_int {
     // SAFETY: by the conventions.
-    unsafe { with("vuser_rx_queue_setup_source", dev, |d| d.setup_rx(pair, size, self::source(source)?).map(|()| 0)) }
+    unsafe {
+        set_up(
+            "vuser_rx_queue_setup_source",
+            dev,
+            2 * u32::from(pair),
+            || self::source(source),
+            |d, s| d.setup_rx(pair, size, s),
+        )
+    }
 }
 
 /// As vuser_tx_queue_setup, with an allocator of the application's.
@@ -176,7 +215,15 @@ pub unsafe extern "C" fn vuser_tx_queue_setup_source(
     source: *const vuser_mbuf_source,
 ) -> c_int {
     // SAFETY: by the conventions.
-    unsafe { with("vuser_tx_queue_setup_source", dev, |d| d.setup_tx(pair, size, self::source(source)?).map(|()| 0)) }
+    unsafe {
+        set_up(
+            "vuser_tx_queue_setup_source",
+            dev,
+            2 * u32::from(pair) + 1,
+            || self::source(source),
+            |d, s| d.setup_tx(pair, size, s),
+        )
+    }
 }
 
 unsafe fn queue(name: &str, dev: *const vuser_dev, index: u32) -> *mut vuser_queue {
@@ -206,6 +253,40 @@ pub unsafe extern "C" fn vuser_tx_queue(dev: *const vuser_dev, pair: u16) -> *mu
     unsafe { queue("vuser_tx_queue", dev, 2 * u32::from(pair) + 1) }
 }
 
+/// The queue of a control call, from any thread.
+///
+/// # Safety
+/// It is NULL or, by the conventions, exists.
+unsafe fn port<'a>(queue: *const vuser_queue, call: &str) -> Result<&'a Port> {
+    // SAFETY: passed on.
+    unsafe { living(queue, QUEUE, call)? };
+    // SAFETY: it is one, see there.
+    Ok(unsafe { &*queue.cast::<Port>() })
+}
+
+/// Packets of a call; with none of them, the array may be NULL. `look` is for a build that watches.
+///
+/// # Safety
+/// By the conventions as many are there, valid and the caller's.
+#[inline(always)]
+unsafe fn packets<'a>(
+    queue: *mut vuser_queue,
+    mbufs: *mut *mut Mbuf,
+    n: u16,
+    call: &str,
+    look: impl Fn(*mut Mbuf, bool, &str),
+) -> &'a [MbufRef] {
+    if WATCHED {
+        there(mbufs, n, call);
+        let foreign = is_foreign(queue);
+        // SAFETY: passed on; before any is taken for a packet.
+        (0..usize::from(n)).for_each(|i| look(unsafe { *mbufs.add(i) }, foreign, call));
+    }
+    let mbufs = if n == 0 { std::ptr::dangling() } else { mbufs.cast::<MbufRef>().cast_const() };
+    // SAFETY: passed on; a handle has the representation of a pointer.
+    unsafe { std::slice::from_raw_parts(mbufs, usize::from(n)) }
+}
+
 /// Receives up to n frames into mbufs, and returns how many. They belong to the caller. Never waits. 0 also when the
 /// device is stopped or the queue is broken: see vuser_queue_status.
 #[unsafe(no_mangle)]
@@ -213,10 +294,12 @@ pub unsafe extern "C" fn vuser_rx_burst(queue: *mut vuser_queue, mbufs: *mut *mu
     if n == 0 {
         return 0;
     }
+    there(mbufs, n, "vuser_rx_burst");
     // SAFETY: by the conventions, which are the law of queues; a handle has the representation of a pointer.
     unsafe {
         let out = std::slice::from_raw_parts_mut(mbufs.cast::<MaybeUninit<MbufRef>>(), usize::from(n));
-        (*queue.cast::<Port>()).rx_burst(out) as u16
+        let received = used(queue, "vuser_rx_burst").rx_burst(out);
+        watch::received(out, received) as u16
     }
 }
 
@@ -227,9 +310,11 @@ pub unsafe extern "C" fn vuser_rx_burst(queue: *mut vuser_queue, mbufs: *mut *mu
 pub unsafe extern "C" fn vuser_tx_burst(queue: *mut vuser_queue, mbufs: *mut *mut Mbuf, n: u16) -> u16 {
     // SAFETY: as above.
     unsafe {
-        // With no packets, a burst collects what was sent; the array may be NULL then.
-        let mbufs = if n == 0 { std::ptr::dangling() } else { mbufs.cast::<MbufRef>().cast_const() };
-        (*queue.cast::<Port>()).tx_burst(std::slice::from_raw_parts(mbufs, usize::from(n))) as u16
+        let port = used(queue, "vuser_tx_burst");
+        let packets = packets(queue, mbufs, n, "vuser_tx_burst", watch::sent);
+        let taken = port.tx_burst(packets);
+        watch::not_taken(packets, taken);
+        taken as u16
     }
 }
 
@@ -240,8 +325,8 @@ pub unsafe extern "C" fn vuser_tx_burst(queue: *mut vuser_queue, mbufs: *mut *mu
 pub unsafe extern "C" fn vuser_tx_prepare(queue: *mut vuser_queue, mbufs: *mut *mut Mbuf, n: u16) -> u16 {
     // SAFETY: as above.
     unsafe {
-        let packets = std::slice::from_raw_parts(mbufs.cast::<MbufRef>(), usize::from(n));
-        (*queue.cast::<Port>()).tx_prepare(packets) as u16
+        let port = used(queue, "vuser_tx_prepare");
+        port.tx_prepare(packets(queue, mbufs, n, "vuser_tx_prepare", watch::is_callers)) as u16
     }
 }
 
@@ -250,7 +335,7 @@ pub unsafe extern "C" fn vuser_tx_prepare(queue: *mut vuser_queue, mbufs: *mut *
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_tx_done_cleanup(queue: *mut vuser_queue, n: u16) -> u16 {
     // SAFETY: by the conventions.
-    unsafe { (*queue.cast::<Port>()).tx_done_cleanup(usize::from(n)) as u16 }
+    unsafe { used(queue, "vuser_tx_done_cleanup").tx_done_cleanup(usize::from(n)) as u16 }
 }
 
 /// 0 when the queue works; -ENETDOWN when the device or the queue is stopped; -EIO when the back-end broke the queue's rules, and
@@ -258,7 +343,7 @@ pub unsafe extern "C" fn vuser_tx_done_cleanup(queue: *mut vuser_queue, n: u16) 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_queue_status(queue: *const vuser_queue) -> c_int {
     // SAFETY: by the conventions.
-    control("vuser_queue_status", || unsafe { get(queue.cast::<Port>(), "queue") }?.status().map(|()| 0))
+    control("vuser_queue_status", || unsafe { port(queue, "vuser_queue_status") }?.status().map(|()| 0))
 }
 
 /// The eventfd by which the device calls, to be watched for reading (poll, epoll, an event loop). It stays the
@@ -266,7 +351,7 @@ pub unsafe extern "C" fn vuser_queue_status(queue: *const vuser_queue) -> c_int 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vuser_queue_fd(queue: *const vuser_queue) -> c_int {
     // SAFETY: by the conventions.
-    control("vuser_queue_fd", || unsafe { get(queue.cast::<Port>(), "queue") }.map(|q| q.call.as_raw_fd()))
+    control("vuser_queue_fd", || unsafe { port(queue, "vuser_queue_fd") }.map(|q| q.call.as_raw_fd()))
 }
 
 /// With on = 1, asks the device to call when there is the next frame to receive (or the next one was sent): one call,
@@ -276,7 +361,7 @@ pub unsafe extern "C" fn vuser_queue_fd(queue: *const vuser_queue) -> c_int {
 pub unsafe extern "C" fn vuser_queue_call(queue: *mut vuser_queue, on: c_int) -> c_int {
     // SAFETY: by the conventions.
     control("vuser_queue_call", || unsafe {
-        let queue = get(queue.cast::<Port>(), "queue")?;
+        let queue = alone(queue, "vuser_queue_call")?;
         queue.status()?;
         Ok(queue.set_calls(on != 0).into())
     })
@@ -289,7 +374,7 @@ pub unsafe extern "C" fn vuser_queue_wait(queue: *mut vuser_queue, timeout_ms: c
     let time = Duration::from_millis(timeout_ms.into());
     // SAFETY: by the conventions.
     control("vuser_queue_wait", || unsafe {
-        let queue = get(queue.cast::<Port>(), "queue")?;
+        let queue = alone(queue, "vuser_queue_wait")?;
         queue.status()?;
         Ok(queue.wait(time).into())
     })
@@ -301,7 +386,7 @@ pub unsafe extern "C" fn vuser_queue_wait(queue: *mut vuser_queue, timeout_ms: c
 pub unsafe extern "C" fn vuser_queue_count(queue: *mut vuser_queue) -> c_int {
     // SAFETY: by the conventions.
     control("vuser_queue_count", || unsafe {
-        let queue = get(queue.cast::<Port>(), "queue")?;
+        let queue = alone(queue, "vuser_queue_count")?;
         queue.status()?;
         Ok(queue.used_count().into())
     })
@@ -315,7 +400,7 @@ pub unsafe extern "C" fn vuser_queue_count(queue: *mut vuser_queue) -> c_int {
 pub unsafe extern "C" fn vuser_queue_descriptor_status(queue: *mut vuser_queue, offset: u16) -> c_int {
     // SAFETY: by the conventions.
     control("vuser_queue_descriptor_status", || unsafe {
-        let queue = get(queue.cast::<Port>(), "queue")?;
+        let queue = alone(queue, "vuser_queue_descriptor_status")?;
         queue.status()?;
         queue.descriptor_status(offset).map(|d| d as c_int)
     })
@@ -352,7 +437,7 @@ unsafe impl Sized0 for vuser_monitor {
 pub unsafe extern "C" fn vuser_queue_monitor(queue: *mut vuser_queue, monitor: *mut vuser_monitor) -> c_int {
     // SAFETY: by the conventions.
     control("vuser_queue_monitor", || unsafe {
-        let queue = get(queue.cast::<Port>(), "queue")?;
+        let queue = alone(queue, "vuser_queue_monitor")?;
         queue.status()?;
         let place = queue.monitor().ok_or_else(|| Error::new(Errno::ENETDOWN, "the queue is stopped"))?;
         let out = vuser_monitor {
@@ -447,7 +532,7 @@ fn from_stats(stats: &Stats) -> vuser_queue_stats {
 pub unsafe extern "C" fn vuser_queue_get_stats(queue: *const vuser_queue, stats: *mut vuser_queue_stats) -> c_int {
     control("vuser_queue_get_stats", || {
         // SAFETY: by the conventions.
-        unsafe { fill(stats, "stats", from_stats(&get(queue.cast::<Port>(), "queue")?.stats())) }.map(|()| 0)
+        unsafe { fill(stats, "stats", from_stats(&port(queue, "vuser_queue_get_stats")?.stats())) }.map(|()| 0)
     })
 }
 
@@ -456,7 +541,7 @@ pub unsafe extern "C" fn vuser_queue_get_stats(queue: *const vuser_queue, stats:
 pub unsafe extern "C" fn vuser_queue_reset_stats(queue: *mut vuser_queue) -> c_int {
     control("vuser_queue_reset_stats", || {
         // SAFETY: by the conventions.
-        unsafe { get(queue.cast::<Port>(), "queue") }?.reset_stats();
+        unsafe { port(queue, "vuser_queue_reset_stats") }?.reset_stats();
         Ok(0)
     })
 }

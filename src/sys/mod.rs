@@ -1,6 +1,7 @@
 //! Floor 1: the operating system. The only callers of libc and nix for I/O.
 
 pub mod asymmetric;
+pub mod caller;
 pub mod clock;
 pub mod epoll;
 pub mod eventfd;

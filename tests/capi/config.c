@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0 */
 /* struct vuser_config: defaults, devargs, structs of other releases, fields that can't be. */
+#include <stddef.h>
+
 #include "check.h"
 
 static struct vuser_config defaults(void)
@@ -33,6 +35,16 @@ static void defaults_are_those_of_virtio_user(void)
 	CHECK(c.server_wait_ms == 0 && c.socket_mode == 0);
 }
 
+/* In all that has a name: what lies between is nobody's. */
+static int same(const struct vuser_config *a, const struct vuser_config *b)
+{
+#define RUN(first, last)                                                                                          \
+	(memcmp((const char *)a + offsetof(struct vuser_config, first), (const char *)b + offsetof(struct vuser_config, first), \
+		offsetof(struct vuser_config, last) + sizeof(a->last) - offsetof(struct vuser_config, first)) == 0)
+	return RUN(size, queue_size) && RUN(speed, persist) && RUN(reconnect_ms, reserved3);
+#undef RUN
+}
+
 static void devargs_set_what_they_name(void)
 {
 	static const uint8_t mac[6] = { 0x52, 0x54, 0, 0x12, 0x34, 0x56 };
@@ -50,7 +62,7 @@ static void devargs_set_what_they_name(void)
 	CHECK(c.resend == 0 && c.events_manual == 1);
 	/* What is not named keeps its value; nothing named is right too. */
 	before = c;
-	CHECK(vuser_config_parse(&c, "") == 0 && memcmp(&c, &before, sizeof(c)) == 0);
+	CHECK(vuser_config_parse(&c, "") == 0 && same(&c, &before));
 	CHECK(vuser_config_parse(&c, "tso=0") == 0 && c.offloads == VUSER_OFFLOAD_CSUM && c.queues == 3);
 }
 
@@ -72,14 +84,14 @@ static void wrong_devargs_change_nothing(void)
 
 	for (i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
 		REFUSED(EINVAL, wrong[i].word, vuser_config_parse(&c, wrong[i].devargs));
-		CHECK(memcmp(&c, &before, sizeof(c)) == 0);
+		CHECK(same(&c, &before));
 	}
 	/* 255 bytes fit, 256 do not. */
 	memset(longest, 'x', sizeof(longest));
 	memcpy(longest, "path=", 5);
 	longest[5 + 256] = 0;
 	REFUSED(EINVAL, "path has 256 bytes", vuser_config_parse(&c, longest));
-	CHECK(memcmp(&c, &before, sizeof(c)) == 0);
+	CHECK(same(&c, &before));
 	longest[5 + 255] = 0;
 	CHECK(vuser_config_parse(&c, longest) == 0 && strlen(c.path) == 255);
 

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0 */
-/* The process that loads the library stays as it was: no signal is touched, no variable of the environment is read, and
- * limits on memory and descriptors are errors with a sentence. */
+/* The process that loads the library stays as it was: no signal is touched, no variable of the environment is read, no
+ * memory is locked, and limits on memory and descriptors are errors with a sentence. */
 #define _DEFAULT_SOURCE
 
 #include <dirent.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -64,12 +65,21 @@ static unsigned threads_that_take_no_signals(void)
 	return threads;
 }
 
+static void a_frame_passes(struct rig *rig)
+{
+	struct vuser_mbuf *m = make_frame(rig->pool, 60, 1);
+
+	CHECK(vuser_tx_burst(rig->tx, &m, 1) == 1);
+	m = receive_one(rig->rx);
+	check_frame(m, 60, 1);
+	vuser_mbuf_free(m);
+}
+
 static void nothing_of_the_process_changes(void)
 {
 	struct sigaction before[32], after[32];
 	sigset_t mask, mask_after;
 	struct rig rig;
-	struct vuser_mbuf *m;
 	int i;
 
 	note_signals(before);
@@ -77,11 +87,7 @@ static void nothing_of_the_process_changes(void)
 	rig = rig_open("path=loopback,queue_size=64");
 	CHECK(vuser_dev_start(rig.dev) == 0);
 	CHECK(threads_that_take_no_signals() >= 2);
-	m = make_frame(rig.pool, 60, 1);
-	CHECK(vuser_tx_burst(rig.tx, &m, 1) == 1);
-	m = receive_one(rig.rx);
-	check_frame(m, 60, 1);
-	vuser_mbuf_free(m);
+	a_frame_passes(&rig);
 	CHECK(vuser_dev_stop(rig.dev) == 0);
 	rig_close(&rig);
 	note_signals(after);
@@ -166,8 +172,46 @@ static void a_limit_on_descriptors_is_an_error(void)
 	CHECK(rc == 0 && refused > 0);
 }
 
+static unsigned long kilobytes(const char *what)
+{
+	FILE *f = fopen("/proc/self/status", "r");
+	unsigned long found = 0;
+	size_t len = strlen(what);
+	char line[200];
+
+	CHECK(f != NULL);
+	while (fgets(line, sizeof(line), f) != NULL)
+		if (strncmp(line, what, len) == 0)
+			found = strtoul(line + len, NULL, 10);
+	fclose(f);
+	return found;
+}
+
+/* Nothing is locked, so that a program that may lock nothing has all there is. Root may whatever the limit says. */
+static void no_memory_is_locked(void)
+{
+	struct rlimit none = { 0, 0 };
+	struct rig rig;
+	int status;
+	pid_t pid = fork();
+
+	CHECK(pid >= 0);
+	if (pid == 0) {
+		CHECK(setrlimit(RLIMIT_MEMLOCK, &none) == 0);
+		CHECK(geteuid() != 0 || (setgid(65534) == 0 && setuid(65534) == 0));
+		rig = rig_open("path=loopback");
+		CHECK(vuser_dev_start(rig.dev) == 0);
+		a_frame_passes(&rig);
+		CHECK(kilobytes("VmLck:") == 0 && kilobytes("VmPin:") == 0);
+		rig_close(&rig);
+		_exit(0);
+	}
+	CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
 int main(void)
 {
+	no_memory_is_locked();
 	/* First: what an error does not read is not read later either. */
 	nothing_of_the_process_changes();
 	a_limit_on_memory_is_an_error();

@@ -142,7 +142,8 @@ static void a_release_after_a_stop_is_harmless(struct rig *rig)
 	send(rig, 100, 1);
 	peek(rig, frames, 1);
 	CHECK(vuser_dev_stop(rig->dev) == 0);
-	CHECK(((const uint8_t *)frames[0].data)[0] == 2);
+	/* The memory is there, and anything may be in it. */
+	(void)*(const volatile uint8_t *)frames[0].data;
 	vuser_rx_release(rig->rx, 1);
 	CHECK(vuser_rx_peek(rig->rx, frames, MOST) == 0);
 	CHECK(stats_of(rig->rx).lost == 1);

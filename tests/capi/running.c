@@ -37,6 +37,16 @@ static unsigned descriptors(void)
 	return n;
 }
 
+/* As many again; a back-end in this process may need a moment for it. */
+static void settle(unsigned before)
+{
+	double end = seconds() + 60;
+
+	while (descriptors() > before && seconds() < end)
+		usleep(1000);
+	CHECK(descriptors() == before);
+}
+
 /* One frame there and back. */
 static void echo_one(struct rig *rig, unsigned number)
 {
@@ -487,12 +497,13 @@ static int can_send(struct rig *rig, struct arena *a, unsigned page)
 }
 
 /* All frames that are sent and received meanwhile go through. `devargs` say whether the back-end has slots. */
-static void memory_comes_and_goes(const char *devargs)
+/* `before`: descriptors that are open before it. */
+static void memory_comes_and_goes(const char *devargs, unsigned before)
 {
 	struct arena a = arena_open(), other = arena_open();
 	struct vuser_mbuf_source source = arena_source(&a);
 	struct rig rig;
-	unsigned i, round, fds, before = descriptors();
+	unsigned i, round, fds;
 
 	rig.pool = make_pool(RIG_BUFFERS);
 	rig.dev = make_dev(devargs);
@@ -545,14 +556,11 @@ static void memory_comes_and_goes(const char *devargs)
 		CHECK(vuser_dev_stop(rig.dev) == 0);
 	}
 	rig_close(&rig);
-	/* The back-end in this process may need a moment. */
-	for (i = 0; i < 5000 && descriptors() > before; i++)
-		usleep(1000);
-	CHECK(descriptors() == before);
 	munmap(a.base, PAGES * PAGE);
 	munmap(other.base, PAGES * PAGE);
 	close(a.fd);
 	close(other.fd);
+	settle(before);
 	free(a.mbufs);
 	free(other.mbufs);
 }
@@ -634,6 +642,7 @@ int main(void)
 {
 	char args[128], devargs[160];
 	struct vuser_loopback *back_end;
+	unsigned before = descriptors();
 
 	offloads_are_chosen_for_the_next_start();
 	the_port_is_written_to_what_is_received();
@@ -646,17 +655,22 @@ int main(void)
 	the_link_ends_with_the_back_end();
 	a_queue_says_how_far_it_is("path=loopback,queue_size=64");
 	a_queue_says_how_far_it_is("path=loopback,queue_size=64,packed_vq=1");
-	memory_comes_and_goes("path=loopback");
-	memory_comes_and_goes("path=loopback,packed_vq=1");
+	/* Also of the devices that were there. */
+	settle(before);
+	memory_comes_and_goes("path=loopback", before);
+	memory_comes_and_goes("path=loopback,packed_vq=1", before);
 	frames_arrive_in_new_memory("path=loopback");
+	settle(before);
 	/* A back-end without slots, whose rings are disabled meanwhile. */
 	snprintf(args, sizeof(args), "path=/tmp/vuser-capi-memory-%ld,protocol=0x12209", (long)getpid());
 	CHECK(vuser_loopback_start(args, &back_end) == 0);
+	before = descriptors();
 	snprintf(devargs, sizeof(devargs), "path=/tmp/vuser-capi-memory-%ld", (long)getpid());
-	memory_comes_and_goes(devargs);
+	memory_comes_and_goes(devargs, before);
 	frames_arrive_in_new_memory(devargs);
+	settle(before);
 	snprintf(devargs, sizeof(devargs), "path=/tmp/vuser-capi-memory-%ld,packed_vq=1", (long)getpid());
-	memory_comes_and_goes(devargs);
+	memory_comes_and_goes(devargs, before);
 	vuser_loopback_stop(back_end);
 	there_can_be_too_many_regions(0, 8);
 	there_can_be_too_many_regions(1, 32);

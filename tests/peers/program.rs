@@ -24,15 +24,16 @@ impl Program {
     }
 
     pub fn with_env(name: &str, args: &[String], env: &[(&str, &Path)]) -> Self {
-        let program = made(&format!("tests/{name}"));
-        let mut child = Command::new(&program)
-            .args(args)
-            .envs(env.iter().copied())
+        Self::spawn(Command::new(made(&format!("tests/{name}"))).args(args).envs(env.iter().copied()))
+    }
+
+    pub fn spawn(command: &mut Command) -> Self {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|e| panic!("{}: {e}", program.display()));
+            .unwrap_or_else(|e| panic!("{command:?}: {e}"));
         let errors = Arc::new(Mutex::new(String::new()));
         keep(child.stderr.take().expect("it was asked for"), &errors);
         let lines = listen(child.stdout.take().expect("it was asked for"));
