@@ -1,8 +1,6 @@
 //! Everything that wraps around: ring indices past 2^16, packed laps of any size, chains across the end, and the
 //! arithmetic of notifications.
 
-use std::ffi::c_void;
-
 use vuser::mem::lanes::{Avx2, Avx512, Lanes, Scalar};
 use vuser::ring::packed::PackedRing;
 use vuser::ring::split::SplitRing;
@@ -90,7 +88,7 @@ impl Device {
 }
 
 fn cookie(n: u64) -> Cookie {
-    Cookie(n as usize as *mut c_void)
+    Cookie(n)
 }
 
 /// Chains of changing lengths go around until `chains` of them are back, in order and with their own lengths.
@@ -162,7 +160,7 @@ impl<L: Lanes> Offers<L::Quad> for Numbered<L> {
     unsafe fn step(&mut self, _: usize) -> Option<OfferStep<L::Quad>> {
         let numbers: [u64; STEP] = std::array::from_fn(|k| self.1 + k as u64);
         self.1 += STEP as u64;
-        let cookies = self.0.quad(&numbers.map(|n| cookie(n).0 as u64));
+        let cookies = self.0.quad(&numbers.map(|n| cookie(n).0));
         Some(OfferStep { addrs: self.0.splat(0x1000), lens: self.0.quad(&numbers.map(length)), cookies })
     }
 }

@@ -1,6 +1,7 @@
 //! A packet buffer: its flags, and the handle by which it is owned.
 
 use std::ffi::c_void;
+use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -76,7 +77,7 @@ pub const fn rearm(data_off: u16, port: u16) -> u64 {
 pub unsafe fn receive_step<L: Lanes>(lanes: L, step: [MbufRef; STEP], rearm: u64, lens: L::Quad) {
     // SAFETY: 32 bytes from `data_off` on of four valid descriptors.
     unsafe {
-        let to = step.map(|m| (&raw mut (*m.0.as_ptr()).data_off).cast::<u64>());
+        let to = step.map(|m| (&raw mut (*m.as_ptr()).data_off).cast::<u64>());
         lanes.store_with_lengths(to, lanes.quad(&[rearm, 0, 0, 0]), lens);
     }
 }
@@ -97,14 +98,14 @@ pub struct TxOffload {
 /// A packet buffer that we own: a valid descriptor that nobody else reads or writes meanwhile.
 ///
 /// Copies of this handle are the same buffer; whoever gives it away (to the application, to the device, to a pool)
-/// stops using it. All fields are read and written through the raw pointer: there is never a Rust reference to a
+/// stops using it. All fields are read and written through a raw pointer: there is never a Rust reference to a
 /// descriptor, which DPDK may have put into shared memory.
+///
+/// It is the descriptor's address as a number, exposed where the handle was made, since rings carry numbers and lanes compute
+/// with them. To C it is a pointer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
-pub struct MbufRef(NonNull<Mbuf>);
-
-// SAFETY: ownership of the buffer moves with the handle.
-unsafe impl Send for MbufRef {}
+pub struct MbufRef(NonZeroUsize);
 
 macro_rules! fields {
     ($($get:ident, $set:ident: $field:ident $type:ty;)*) => {$(
@@ -112,7 +113,7 @@ macro_rules! fields {
         #[inline(always)]
         pub fn $get(self) -> $type {
             // SAFETY: the handle stands for a valid descriptor that is ours.
-            unsafe { (&raw const (*self.0.as_ptr()).$field).read() }
+            unsafe { (&raw const (*self.as_ptr()).$field).read() }
         }
 
         #[doc = concat!("Sets `", stringify!($field), "`")]
@@ -120,7 +121,7 @@ macro_rules! fields {
         #[allow(clippy::not_unsafe_ptr_arg_deref, reason = "the value is stored, not followed")]
         pub fn $set(self, value: $type) {
             // SAFETY: as above.
-            unsafe { (&raw mut (*self.0.as_ptr()).$field).write(value) }
+            unsafe { (&raw mut (*self.as_ptr()).$field).write(value) }
         }
     )*};
 }
@@ -131,20 +132,27 @@ impl MbufRef {
     /// # Safety
     /// `mbuf` points to a valid descriptor, with valid `next` descriptors, that is ours from now on.
     #[inline(always)]
-    pub const unsafe fn new(mbuf: NonNull<Mbuf>) -> Self {
-        Self(mbuf)
+    pub unsafe fn new(mbuf: NonNull<Mbuf>) -> Self {
+        Self(mbuf.expose_provenance())
     }
 
     /// The descriptor's address.
     #[inline(always)]
-    pub const fn as_ptr(self) -> *mut Mbuf {
-        self.0.as_ptr()
+    pub fn as_ptr(self) -> *mut Mbuf {
+        std::ptr::with_exposed_provenance_mut(self.0.get())
     }
 
     /// What the ring carries for it.
     #[inline(always)]
     pub fn cookie(self) -> Cookie {
-        Cookie(self.0.as_ptr().cast())
+        Cookie(self.0.get() as u64)
+    }
+
+    /// The same for a step, as lanes have it.
+    #[inline(always)]
+    pub fn words(step: &[Self; STEP]) -> &[u64; STEP] {
+        // SAFETY: a handle is a word.
+        unsafe { &*std::ptr::from_ref(step).cast() }
     }
 
     /// The buffer that a ring gives back.
@@ -153,8 +161,8 @@ impl MbufRef {
     /// The cookie was made by [`cookie`](Self::cookie), and the ring has released it.
     #[inline(always)]
     pub unsafe fn from_cookie(cookie: Cookie) -> Self {
-        // SAFETY: it was made from a handle, which is never null.
-        Self(unsafe { NonNull::new_unchecked(cookie.0.cast()) })
+        // SAFETY: it was made from a handle, which is never zero.
+        Self(unsafe { NonZeroUsize::new_unchecked(cookie.0 as usize) })
     }
 
     fields! {
@@ -178,7 +186,7 @@ impl MbufRef {
     /// The next segment.
     #[inline(always)]
     pub fn next(self) -> Option<Self> {
-        NonNull::new(self.raw_next()).map(Self)
+        NonZeroUsize::new(self.raw_next().expose_provenance()).map(Self)
     }
 
     /// Sets the next segment.
@@ -191,7 +199,7 @@ impl MbufRef {
     #[inline(always)]
     pub fn rearm_word(self) -> u64 {
         // SAFETY: the eight bytes from `data_off` on are four fields of a valid descriptor, aligned to 8.
-        unsafe { (&raw const (*self.0.as_ptr()).data_off).cast::<u64>().read() }
+        unsafe { (&raw const (*self.as_ptr()).data_off).cast::<u64>().read() }
     }
 
     /// Writes all that a received single-segment frame needs, in 32 bytes from `data_off` on: no field of the
@@ -200,7 +208,7 @@ impl MbufRef {
     pub fn receive(self, rearm: u64, len: u32) {
         // SAFETY: 32 bytes from `data_off` (offset 16) up to `hash_hi` (48), aligned to 16.
         unsafe {
-            let words = (&raw mut (*self.0.as_ptr()).data_off).cast::<[u64; 4]>();
+            let words = (&raw mut (*self.as_ptr()).data_off).cast::<[u64; 4]>();
             words.write([rearm, 0, u64::from(len) << 32, u64::from(len as u16)]);
         }
     }
@@ -209,7 +217,7 @@ impl MbufRef {
     /// pkt_len, data_len and others, buf_len among others, and pool.
     #[inline(always)]
     pub fn rows<L: Lanes>(self, lanes: L) -> [L::Quad; 2] {
-        let words = self.0.as_ptr().cast::<u64>();
+        let words = self.as_ptr().cast::<u64>();
         // SAFETY: the first line of a valid descriptor.
         unsafe { [lanes.load(words), lanes.load(words.add(4))] }
     }
@@ -219,7 +227,7 @@ impl MbufRef {
     pub fn refcnt(self) -> &'static AtomicU16 {
         // SAFETY: an atomic may be shared with the buffer's other owners; pools keep descriptors as long as any
         // handle is in use, and nothing here holds on to the result.
-        unsafe { &(*self.0.as_ptr()).refcnt }
+        unsafe { &(*self.as_ptr()).refcnt }
     }
 
     /// Gives one reference up; true when it was the last.

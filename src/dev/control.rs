@@ -1,6 +1,5 @@
 //! The device's own control queue (VIRTIO 5.1.6.5): a ring of which the device has one command at a time, with a deadline.
 
-use std::ffi::c_void;
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -180,7 +179,7 @@ impl Bells<'_> {
     /// Offers one chain and waits until the device has used it.
     fn exchange(&self, ring: &mut impl Ring, chain: &[Segment]) -> Result<()> {
         let lie = |lie: Lie| Error::new(Errno::EIO, format!("the control queue is broken: {lie}"));
-        if !ring.offer(chain, Cookie(std::ptr::null_mut::<c_void>()), false) {
+        if !ring.offer(chain, Cookie::default(), false) {
             return Err(Error::new(Errno::EIO, "the control queue has no room"));
         }
         if ring.publish(Ask::Surely) {

@@ -77,8 +77,7 @@ impl Room {
 /// Four handles as words.
 #[inline(always)]
 fn handles<L: Lanes>(lanes: L, step: &[MbufRef; STEP]) -> L::Quad {
-    // SAFETY: four handles, which are pointers, in private memory.
-    unsafe { lanes.load(step.as_ptr().cast()) }
+    lanes.quad(MbufRef::words(step))
 }
 
 /// The buffers of a step that the ring is about to release.
@@ -94,8 +93,8 @@ fn buffers(cookies: &[Cookie; STEP]) -> [MbufRef; STEP] {
 /// There are four places.
 #[inline(always)]
 unsafe fn hand_out<L: Lanes>(lanes: L, from: &[Cookie; STEP], to: &mut [MaybeUninit<MbufRef>], n: usize) {
-    // SAFETY: four cookies, which are the handles that were offered, as words; and as much room, in private memory.
-    unsafe { lanes.store(to.as_mut_ptr().add(n).cast(), lanes.load(from.as_ptr().cast())) };
+    // SAFETY: as much room, by the caller, in private memory; the words of handles that were offered are handles.
+    unsafe { lanes.store(to.as_mut_ptr().add(n).cast(), lanes.quad(Cookie::words(from))) };
 }
 
 /// Receives ordinary frames.

@@ -9,18 +9,26 @@ pub mod packed;
 mod run;
 pub mod split;
 
-use std::ffi::c_void;
-
 use ledger::Ledger;
 use run::Run;
 
 use crate::mem::lanes::Lanes;
 pub use crate::mem::lanes::STEP;
 
-/// What the owner of a buffer wants back with it. The ring carries it and never looks behind it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the owner of a buffer wants back with it: a word, which means nothing to the ring. Of a pointer it is the address,
+/// exposed by the owner, who makes a pointer of it again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(transparent)]
-pub struct Cookie(pub *mut c_void);
+pub struct Cookie(pub u64);
+
+impl Cookie {
+    /// The words of a step.
+    #[inline(always)]
+    pub fn words(step: &[Self; STEP]) -> &[u64; STEP] {
+        // SAFETY: each is a word, and no more.
+        unsafe { &*std::ptr::from_ref(step).cast() }
+    }
+}
 
 /// One descriptor's worth of a chain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

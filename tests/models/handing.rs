@@ -68,7 +68,7 @@ fn chains(twin: Twin, shape: Shape, rounds: usize) {
             let far = thread::spawn(move || device(end, &far, rounds));
             for _ in 0..rounds {
                 let chain = chain(&frames, shape.size.into());
-                assert!(ring.offer(&chain, Cookie(std::ptr::null_mut()), true));
+                assert!(ring.offer(&chain, Cookie::default(), true));
                 ring.publish(Ask::Soon);
                 let (_, used, _) = loop {
                     ring.poll().unwrap();

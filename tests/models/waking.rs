@@ -16,7 +16,7 @@ fn shapes(packed: bool, size: u16) -> impl Iterator<Item = Shape> {
 }
 
 fn offer(ring: &mut impl Ring) {
-    assert!(ring.offer(&[Segment::default()], Cookie(std::ptr::null_mut()), true));
+    assert!(ring.offer(&[Segment::default()], Cookie::default(), true));
 }
 
 /// The driver publishes while the device goes to sleep.
