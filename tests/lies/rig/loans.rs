@@ -80,7 +80,7 @@ impl Rig {
         rx.release(n);
         self.spend(begin);
         let given = n.min(self.goes_on.len());
-        self.torn = self.goes_on.drain(..given).last().unwrap_or(self.torn);
+        self.torn = self.goes_on.drain(..given).next_back().unwrap_or(self.torn);
     }
 
     /// Receives up to `most` frames into this many bytes; the frames.
