@@ -20,6 +20,8 @@ use crate::support::{Scratch, build, made, root};
 
 /// Lives that a front-end of DPDK's tries.
 const ATTEMPTS: u32 = 12;
+/// Resets of a port of DPDK's own driver, before another port is tried.
+const RESETS_OF_OWN: u32 = 3;
 /// Buffers of the DPDK program's pool.
 const POOL: u64 = 2000;
 
@@ -68,9 +70,9 @@ pub struct Ordeal {
     /// Without a frame for so long nothing moves any more.
     pub patience: Duration,
     pub merge: bool,
-    /// The device writes anywhere into what is shared. With DPDK's own mempools that is all of the program's: only `bounce=1`
-    /// promises something then.
-    pub anywhere: bool,
+    /// Our DPDK port shares memory of its own. Else it is all of DPDK's, and nothing is promised of a device that writes anywhere
+    /// into what is shared.
+    pub bounce: bool,
 }
 
 /// The file by which the device says that it was told.
@@ -181,6 +183,8 @@ fn verdict(line: &str, said: &[String]) -> Life {
         Life::new(Outcome::Leak, line)
     } else if let Some(uncounted) = first("uncounted") {
         Life::new(Outcome::Miscounted, uncounted.as_str())
+    } else if let Some(unmended) = first("unmended") {
+        Life::new(Outcome::Unmended, unmended.as_str())
     } else if let Some(refused) = first("refused") {
         Life::new(Outcome::Refused, refused.trim_start_matches("refused "))
     } else if let Some(stalled) = first("stalled") {
@@ -295,7 +299,7 @@ impl Front {
     fn attempt(&self, port: &mut Port, socket: &Path, ordeal: Option<Ordeal>, said: &mut Vec<String>) -> bool {
         let mut more = devargs(self.packed, ordeal);
         if self.face == Face::Dpdk {
-            let bounce = u8::from(ordeal.is_some_and(|o| o.anywhere));
+            let bounce = u8::from(ordeal.is_some_and(|o| o.bounce));
             more += &format!(",timeout_ms={},reconnect_ms=20,bounce={bounce}", self.timeout.as_millis());
         }
         let name = self.name();
@@ -357,13 +361,17 @@ impl Front {
         let until = format!(" until={}", sign.display());
         // The transmit ring is looked at when half of it is in use.
         let mut all = (ordeal.content, 300, until.as_str());
-        for _ in 0..ATTEMPTS {
+        let own = self.face == Face::DpdkOwn;
+        let mut resets = 0;
+        while resets < if own { RESETS_OF_OWN } else { ATTEMPTS } {
             let (content, frames, until) = all;
             let (content, patience) = (content.word(), ordeal.patience.as_millis());
-            let command = format!("ordeal port={device} content={content} patience={patience} frames={frames}{until}");
+            let within = if own { " within=5000" } else { "" };
+            let command =
+                format!("ordeal port={device} content={content} patience={patience} frames={frames}{within}{until}");
             let mark = port.log().len();
             let end = match start.and_then(|_| port.ask(&command)) {
-                Ok(answer) => judge(&answer, said),
+                Ok(answer) => judge(&answer, own, said),
                 Err(e) => {
                     said.push(format!("refused {e}"));
                     return false;
@@ -371,11 +379,12 @@ impl Front {
             };
             match end.as_str() {
                 "enough" if until.is_empty() => return true,
-                "enough" => all = (Content::Whole, 48, ""),
-                "broken" | "stalled" => {}
+                "enough" => (all, resets) = ((Content::Whole, 48, ""), 0),
+                "broken" | "stalled" => resets += 1,
                 // It is judged already.
                 "corrupt" => return true,
-                _ => return false,
+                // The lie has found no occasion, and will not.
+                _ => return own,
             }
             start = port.ask(&format!("stop port={device}"));
             if end == "broken" {
@@ -383,6 +392,7 @@ impl Front {
             }
             start = start.and_then(|_| port.ask(&format!("start port={device}")));
         }
+        said.push(format!("unmended after {resets} resets"));
         false
     }
 
@@ -403,9 +413,13 @@ impl Front {
 }
 
 /// How an ordeal ended; what is wrong is said in the words of the others.
-fn judge(answer: &Answer, said: &mut Vec<String>) -> String {
+fn judge(answer: &Answer, own: bool, said: &mut Vec<String>) -> String {
     if answer.number("corrupt") > 0 {
         said.push(format!("corrupt {}", answer.text("fault")));
+    }
+    // DPDK's own driver does not empty its rings when it is stopped.
+    if answer.number("stale") > 0 && !own {
+        said.push("corrupt a frame of before the reset".into());
     }
     let [handed, ipackets, taken, opackets] =
         ["handed", "ipackets", "taken", "opackets"].map(|name| answer.number(name));

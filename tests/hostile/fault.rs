@@ -21,8 +21,10 @@ pub enum Outcome {
     Corrupt,
     /// Descriptors were left open, or buffers are missing.
     Leak,
-    /// Frames were taken or handed out that no counter has.
+    /// Frames were taken or handed out that no counter has, or did not come and are in none.
     Miscounted,
+    /// Resets did not mend it, and another device did.
+    Unmended,
 }
 
 impl Outcome {

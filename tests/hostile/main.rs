@@ -11,6 +11,7 @@
 //!   --fault NAME                only this one (or those that begin so, NAME*)
 //!   --part control|data         only lies of the control path, or about the rings
 //!   --face c|python|dpdk|dpdk-own, --layout split|packed
+//!   --no-bounce                 the DPDK port shares DPDK's memory also where the device writes anywhere into what is shared
 //!   --peer                      DPDK's own driver too, which crashes and hangs: its outcomes are shown, and not judged
 //!   --markdown                  the table as docs/trust.md has it
 //!   --each                      each fault, a line: what came of it, by face and layout where these differ; ! is wrong
@@ -61,6 +62,7 @@ const LIMIT_OF_OWN: Duration = Duration::from_secs(10);
 struct Options {
     list: bool,
     peer: bool,
+    no_bounce: bool,
     markdown: bool,
     each: bool,
     server: bool,
@@ -80,6 +82,7 @@ fn options() -> Result<Options, lexopt::Error> {
         match argument {
             Long("list") => options.list = true,
             Long("peer") => options.peer = true,
+            Long("no-bounce") => options.no_bounce = true,
             Long("markdown") => options.markdown = true,
             Long("server") => options.server = true,
             Long("fault") => options.fault = Some(parser.value()?.string()?),
@@ -163,7 +166,8 @@ fn run(options: &Options, faults: Vec<Fault>) -> ExitCode {
     let layouts = options.packed.map_or_else(|| vec![false, true], |packed| vec![packed]);
     let own = options.face == Some(Face::DpdkOwn);
     let limit = if own { LIMIT_OF_OWN } else { LIMIT };
-    let plans = Plans { faces: faces.clone(), layouts, faults, limit };
+    let bounce = !options.no_bounce;
+    let plans = Plans { faces: faces.clone(), layouts, faults, limit, bounce };
     let (mut rows, wrong) = runner::run(&plans);
     let judged = rows.iter().filter(|row| !own && !row.is_right()).map(runner::Row::line);
     let wrong: Vec<String> = wrong.into_iter().chain(judged).collect();

@@ -25,7 +25,7 @@ const TIMEOUTS: [Duration; 3] = [Duration::from_millis(100), Duration::from_secs
 const STALL: Duration = Duration::from_secs(5);
 const STALL_OF_A_STALL: Duration = Duration::from_millis(250);
 /// DPDK's own driver has ten seconds for all of a life.
-const STALL_OF_OWN: Duration = Duration::from_secs(2);
+const STALL_OF_OWN: Duration = Duration::from_millis(1500);
 
 /// What is to be run.
 pub struct Plans {
@@ -34,6 +34,8 @@ pub struct Plans {
     pub faults: Vec<Fault>,
     /// Whoever takes longer for all of a life hangs.
     pub limit: Duration,
+    /// Our port shares only its own memory where the device writes anywhere into what is shared.
+    pub bounce: bool,
 }
 
 /// What came of one fault at one face.
@@ -134,30 +136,31 @@ fn applies(trace: &Trace, lie: &Lie) -> bool {
 struct Due {
     fault: Fault,
     merge: bool,
+    bounce: bool,
 }
 
 /// What a face meets: control lies that it comes to, and all lies about rings of the layout.
-fn due(faults: &[Fault], trace: &Trace, packed: bool) -> Vec<Due> {
+fn due(plans: &Plans, trace: &Trace, packed: bool) -> Vec<Due> {
     let mut all = Vec::new();
-    for fault in faults {
+    for fault in &plans.faults {
         let (fits, both) = match &fault.kind {
             Kind::Control(lie) => (applies(trace, lie), false),
             Kind::Data(lie) => (lie.fits(packed), lie.minds_merging()),
         };
         let merges = if both { &[true, false][..] } else { &[true][..] };
-        all.extend(merges.iter().filter(|_| fits).map(|&merge| Due { fault: fault.clone(), merge }));
+        let bounce = plans.bounce && fault.group == Group::Memory;
+        all.extend(merges.iter().filter(|_| fits).map(|&merge| Due { fault: fault.clone(), merge, bounce }));
     }
     all
 }
 
-fn ordeal(face: Face, fault: Option<&Fault>, lie: Option<&data::Lie>, merge: bool) -> Ordeal {
-    let patience = match fault {
-        Some(fault) if fault.expect.contains(&Outcome::Stalled) => STALL_OF_A_STALL,
-        _ if face == Face::DpdkOwn => STALL_OF_OWN,
+fn ordeal(face: Face, due: &Due, lie: &data::Lie) -> Ordeal {
+    let patience = match face {
+        _ if due.fault.expect.contains(&Outcome::Stalled) => STALL_OF_A_STALL,
+        Face::DpdkOwn => STALL_OF_OWN,
         _ => STALL,
     };
-    let content = lie.map_or(data::Content::Whole, data::Lie::content);
-    Ordeal { content, patience, merge, anywhere: fault.is_some_and(|fault| fault.group == Group::Memory) }
+    Ordeal { content: lie.content(), patience, merge: due.merge, bounce: due.bounce }
 }
 
 fn one(front: &mut Front, scratch: &Scratch, due: &Due, timeout: Duration) -> (usize, Life) {
@@ -172,7 +175,7 @@ fn one(front: &mut Front, scratch: &Scratch, due: &Due, timeout: Duration) -> (u
             let plan = device::Plan { sign: Some(sign(&path)), ..device::Plan::new(Some(*lie)) };
             let device = Device::start(&path, plan, false);
             // Nobody waits for an answer in such a life: a machine that is late is no fault.
-            let ordeal = ordeal(front.face(), Some(&due.fault), Some(lie), due.merge);
+            let ordeal = ordeal(front.face(), due, lie);
             let mut life = front.live(&path, TIMEOUTS[2], Some(ordeal));
             if device.could_cut() && front.face() != Face::DpdkOwn {
                 life = Life { outcome: Outcome::Corrupt, says: "the memory could be cut off".into() };
@@ -209,7 +212,8 @@ fn honest(front: &mut Front, scratch: &Scratch) -> Result<(), String> {
         let path = socket(scratch);
         std::fs::write(sign(&path), "").expect("the sign of an honest device");
         let _device = Device::start(&path, device::Plan::new(None), false);
-        let life = front.live(&path, TIMEOUTS[2], Some(ordeal(front.face(), None, None, merge)));
+        let ordeal = Ordeal { content: data::Content::Whole, patience: STALL, merge, bounce: false };
+        let life = front.live(&path, TIMEOUTS[2], Some(ordeal));
         if life.outcome != Outcome::Works {
             return Err(format!("honest rings (merge={merge}): {}, {}", life.outcome.word(), life.says));
         }
@@ -243,7 +247,7 @@ fn column(plans: &Plans, face: Face, packed: bool) -> Result<Vec<Row>, String> {
     complete(face, &trace)?;
     honest(&mut first, &scratch)?;
     drop(first);
-    let due = due(&plans.faults, &trace, packed);
+    let due = due(plans, &trace, packed);
     let (next, rows) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..face.workers() {
@@ -251,7 +255,7 @@ fn column(plans: &Plans, face: Face, packed: bool) -> Result<Vec<Row>, String> {
                 let mut front = fresh();
                 while let Some(due) = due.get(next.fetch_add(1, SeqCst)) {
                     let (fired, life) = told(&mut front, &scratch, due, plans.limit);
-                    let Due { fault, merge } = due.clone();
+                    let Due { fault, merge, .. } = due.clone();
                     rows.lock().unwrap().push(Row { face, packed, merge, fault, fired, life });
                 }
             });

@@ -7,20 +7,23 @@ use crate::fault::{Group, Outcome};
 use crate::runner::Row;
 
 fn counts(rows: &[&Row]) -> String {
+    let never = rows.iter().filter(|row| row.fired == 0).count();
+    let rows: Vec<&Row> = rows.iter().copied().filter(|row| row.fired > 0).collect();
     let of = |f: &dyn Fn(Outcome) -> bool| rows.iter().filter(|row| f(row.life.outcome)).count();
     let wrong = |outcome| rows.iter().filter(|row| !row.is_right() && row.life.outcome == outcome).count();
     let (still, refused) = (wrong(Outcome::Stalled), wrong(Outcome::Refused));
     let right = rows.iter().filter(|row| row.is_right()).count();
     let mut text = format!("{right} of {}", rows.len());
-    let kinds: [(&str, usize); 8] = [
+    let kinds: [(&str, usize); 9] = [
         ("crashes", of(&|o| matches!(o, Outcome::Crash(_)))),
         ("hangs", of(&|o| o == Outcome::Hang)),
         ("corrupt", of(&|o| o == Outcome::Corrupt)),
         ("leaks", of(&|o| o == Outcome::Leak)),
         ("miscounted", of(&|o| o == Outcome::Miscounted)),
+        ("mended by nothing but another port", of(&|o| o == Outcome::Unmended)),
         ("standstills without a word", still),
         ("refused", refused),
-        ("never fired", rows.iter().filter(|row| row.fired == 0).count()),
+        ("never told", never),
     ];
     for (what, count) in kinds.into_iter().filter(|(_, count)| *count > 0) {
         let _ = write!(text, ", {count} {what}");
