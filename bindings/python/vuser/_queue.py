@@ -112,6 +112,14 @@ class Queue:
         self._busy = False
         self._handle = 0
 
+    def _enter(self) -> int:
+        """The handle, for a call that holds the lock."""
+        if self._busy:
+            raise self._interrupted()
+        if not self._handle:
+            raise self._closed()
+        return self._handle
+
     @staticmethod
     def _interrupted() -> Error:
         return Error(
@@ -232,8 +240,7 @@ class RxQueue(Queue):
             raise ValueError(f"{n} buffers can't be lent, only 0 to {MOST}")
         pool = self.pool
         with self._lock:
-            if self._busy:
-                raise self._interrupted()
+            self._enter()
             self._busy = True
             try:
                 self._take_back()
@@ -247,8 +254,6 @@ class RxQueue(Queue):
 
     def _lend(self, pool: Pool, n: int) -> bool:
         """Whether n buffers were enough for a frame, if there is one."""
-        if not self._handle:
-            raise self._closed()
         if self._told is None or len(self._told) < n:
             self._told = (_abi.vuser_frame * n)()
         told = self._told
@@ -267,10 +272,7 @@ class RxQueue(Queue):
     def release(self, n: int | None = None) -> None:
         """Gives the first n frames that are lent, or all, back to the device. Their views end."""
         with self._lock:
-            if self._busy:
-                raise self._interrupted()
-            if not self._handle:
-                raise self._closed()
+            handle = self._enter()
             n = len(self._lent) if n is None else n
             if not 0 <= n <= len(self._lent):
                 raise ValueError(f"{n} frames can't be given back, {len(self._lent)} are lent")
@@ -278,7 +280,7 @@ class RxQueue(Queue):
                 view.release()
             buffers = sum(self._parts[:n])
             del self._lent[:n], self._parts[:n]
-            quick.vuser_rx_release(self._handle, buffers)
+            quick.vuser_rx_release(handle, buffers)
 
     def stop(self) -> None:
         """Stops the queue of a running device. What is lent ends."""
@@ -309,13 +311,9 @@ class RxQueue(Queue):
         if pool._dropped or pool._looked_at:
             pool._flush()
         with self._lock:
-            if self._busy:
-                raise self._interrupted()
+            handle = self._enter()
             self._busy = True
             try:
-                handle = self._handle
-                if not handle:
-                    raise self._closed()
                 if not 0 <= n <= self._room:
                     self._grow(n)
                 if self._lent:
@@ -346,13 +344,10 @@ class RxQueue(Queue):
         _numbers("offsets", offsets, n)
         _numbers("lengths", lengths, n)
         with self._lock:
-            if self._busy:
-                raise self._interrupted()
-            if not self._handle:
-                raise self._closed()
+            handle = self._enter()
             if self._lent:
                 self._take_back()
-            return int(_rx_copy(self._handle, at, size, where_at, long_at, n))
+            return int(_rx_copy(handle, at, size, where_at, long_at, n))
 
 
 class TxQueue(Queue):
@@ -401,13 +396,9 @@ class TxQueue(Queue):
         """What the library takes of these packets; ``given`` tells whether it was asked, if there is an exception."""
         n = len(found)
         with self._lock:
-            if self._busy:
-                raise self._interrupted()
+            handle = self._enter()
             self._busy = True
             try:
-                handle = self._handle
-                if not handle:
-                    raise self._closed()
                 if n > self._room:
                     self._grow(n)
                 self._array[:n] = found
@@ -489,15 +480,12 @@ class TxQueue(Queue):
         if not all(found):
             raise ClosedError("a packet was freed or sent before")
         with self._lock:
-            if self._busy:
-                raise self._interrupted()
+            handle = self._enter()
             self._busy = True
             try:
-                if not self._handle:
-                    raise self._closed()
                 if len(found) > self._room:
                     self._grow(len(found))
                 self._array[: len(found)] = found
-                return int(lib.vuser_tx_prepare(self._handle, self._at, len(found)))
+                return int(lib.vuser_tx_prepare(handle, self._at, len(found)))
             finally:
                 self._busy = False
