@@ -33,7 +33,8 @@ unset MAKEFLAGS MAKELEVEL MFLAGS CARGO_TARGET_DIR
 
 # What git knows and what it would add; in a tree without git, all but what is made.
 sources() {
-    if git ls-files >/dev/null 2>&1; then
+    # A copy below another checkout, as of make reproducible, is not that one's.
+    if [ "$(git rev-parse --show-toplevel 2>/dev/null)" = "$(pwd -P)" ]; then
         git ls-files --cached --others --exclude-standard | while read -r file; do [ ! -f "$file" ] || echo "$file"; done
     else
         find . \( -path ./.git -o -path ./build -o -path ./target -o -path ./dist -o -name __pycache__ -o -name '*.o' \) -prune \
