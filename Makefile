@@ -221,6 +221,12 @@ test-unit: lib checked
 	$(CARGO) test --locked --features header --lib --test rings --test lies --test wrap --test offloads --test life --test vhost_user \
 	  --test capi --test floors --test header --test hotpath --test turnstile --test models --test reference --test reconnect --test wakeups
 
+# The C face with DPDK's vhost and without under tools that watch memory, by hand, SECONDS (60) for each of two runs: docs/trust.md.
+.PHONY: sanitize
+sanitize: lib examples
+	@for tool in $(or $(TOOLS),address valgrind); do \
+	  CARGO='$(CARGO)' scripts/sanitize.sh $(B) $(or $(SECONDS),60) $$tool || exit 1; done
+
 test-foreign: lib $(FOREIGN)
 	$(CARGO) test --locked --features header --test foreign --test capture
 
