@@ -212,9 +212,9 @@ miri:
 	$(CARGO) +nightly miri test --locked --test reference
 
 # Which branches of rings, queues and the vhost-user back-end the tests take, and whether docs/coverage.md explains the others; needs
-# rustup's llvm-tools. It builds the library and its tests once more: five minutes, so by hand.
+# rustup's llvm-tools. It builds the library and its tests once more: five minutes, so by hand. PIECES=1: what was not run at all, too.
 coverage:
-	CARGO='$(CARGO)' $(PYTHON) scripts/coverage.py $(TARGET_DIR)/coverage
+	CARGO='$(CARGO)' $(PYTHON) scripts/coverage.py $(TARGET_DIR)/coverage $(if $(PIECES),--pieces)
 
 # All that needs neither DPDK nor root.
 test-unit: lib checked

@@ -98,15 +98,13 @@ class Source:
                     for layout in layouts:
                         self.outcomes[(*place, outcome)][layout] += count
 
-    def row(self, key: tuple) -> tuple:
-        """How an outcome is named, wherever it has moved to: file, function, condition, outcome."""
-        line, column, last, behind, outcome = key
+    def text(self, line: int, column: int, last: int, behind: int) -> tuple:
+        """What stands at a place, wherever it has moved to: file, function, code in one line."""
         names = (re.search(r"\bfn (\w+)", text) for text in reversed(self.lines[:line]))
-        function = next((name[1] for name in names if name), "-")
         lines = self.lines[line - 1 : last]
         lines[-1] = lines[-1][: behind - 1]
         lines[0] = lines[0][column - 1 :]
-        return self.name, function, " ".join(" ".join(lines).split()), outcome
+        return self.name, next((name[1] for name in names if name), "-"), " ".join(" ".join(lines).split())
 
 
 def collect(functions: list, sources: dict) -> None:
@@ -124,7 +122,7 @@ def share(part: int, whole: int) -> str:
     return f"{part} of {whole} ({100 * part / whole:.1f} %)"
 
 
-def report(sources: dict) -> bool:
+def report(sources: dict, pieces: bool) -> bool:
     """Prints what was seen; whether that is enough."""
     found = (EXPLANATION.match(line) for line in EXPLAINED.read_text().splitlines())
     explained = {match.groups() for match in found if match}
@@ -140,9 +138,12 @@ def report(sources: dict) -> bool:
         met &= 100 * seen >= GOAL * len(outcomes)
         for source in files:
             for key in sorted(key for key, of in source.outcomes.items() if not any(of.values())):
-                row = source.row(key)
+                row = (*source.text(*key[:4]), key[4])
                 unseen.add(row)
                 print(f"  {row[0]}:{key[0]} `{row[1]}` `{row[2]}` never {row[3]}{'' if row in explained else ', NOT EXPLAINED'}")
+            for place in sorted(place for place, count in source.code.items() if pieces and not count):
+                name, function, code = source.text(*place)
+                print(f"  {name}:{place[0]} `{function}` not run: {code[:100]}")
     for row in sorted(explained - unseen):
         print(f"docs/coverage.md explains what was seen, or is not there: {row}")
     return met and unseen <= explained
@@ -151,11 +152,12 @@ def report(sources: dict) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("build", type=pathlib.Path, help="folder for what is built")
-    out = parser.parse_args().build.resolve()
-    sources: dict = {}
+    parser.add_argument("--pieces", action="store_true", help="name the pieces of code that were not run, too")
+    options = parser.parse_args()
+    out, sources = options.build.resolve(), {}
     for program in build(out, TESTS):
         collect(measure(out, program), sources)
-    if not report(sources):
+    if not report(sources, options.pieces):
         sys.exit(f"not enough: {GOAL} % of each floor are wanted, and that docs/coverage.md explains the rest")
 
 

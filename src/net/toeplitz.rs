@@ -324,6 +324,10 @@ mod tests {
         assert_eq!(marked(types::ALL - types::TCP_EX, &bytes), Some(addresses));
         let skipped = frame(&[], [source, destination], HOP_BY_HOP, &[TCP, 0, 1, 4, 0, 0, 0, 0], [from, to]);
         assert_eq!(marked(types::TCPV6, &skipped), Some(with_ports));
+        // So many that nobody looks behind them: the addresses are enough.
+        let many = [HOP_BY_HOP, 0, 1, 4, 0, 0, 0, 0].repeat(EXTENSIONS);
+        let endless = frame(&[], [source, destination], HOP_BY_HOP, &many, [from, to]);
+        assert_eq!(marked(types::IPV6 | types::TCPV6, &endless), Some(addresses));
     }
 
     #[test]

@@ -197,12 +197,6 @@ impl Ledger {
         self.head = self.tail;
     }
 
-    /// The cookies of `n` slots from `slot` on, as far as they do not cross the end.
-    #[inline(always)]
-    pub fn cookies(&self, slot: u16, n: u16) -> &[Cookie] {
-        self.cookies.get(usize::from(slot)..usize::from(slot) + usize::from(n)).unwrap_or(&[])
-    }
-
     /// Lends a chain of `span` slots from `head` on; the caller has seen that they are free. `plain` comes back with
     /// it: the owner found, when it lent the chain, that it can be given back without another look.
     #[inline(always)]

@@ -340,6 +340,37 @@ fn many_packets_used_from_the_last_to_the_first_are_collected() {
 }
 
 #[test]
+fn what_becomes_a_lie_while_it_is_lent_breaks_the_queue_when_it_is_given_back() {
+    each(32, |shape| {
+        let mut rig = Rig::rx(shape, 20);
+        rig.hand.serve(3);
+        assert_eq!(rig.peek(8).len(), 3);
+        rig.hand.element(rig.hand.next_used - 2, 0xffff, HDR + 60);
+        rig.release(3);
+        rig.verdict(UNKNOWN);
+    });
+}
+
+#[test]
+fn what_is_unused_again_while_it_is_lent_stays_in_the_ring() {
+    each(32, |shape| {
+        if !shape.packed() {
+            return;
+        }
+        let mut rig = Rig::rx(shape, 20);
+        let (second, id) = (rig.hand.next_used + 1, rig.hand.lent[1].id);
+        rig.hand.serve(3);
+        assert_eq!(rig.peek(8).len(), 3);
+        rig.hand.packed_element(second, id, 0, !rig.hand.used_flags(second));
+        rig.release(3);
+        assert_eq!(rig.peek(8).len(), 0);
+        rig.hand.element(second, id.into(), HDR + 60);
+        assert_eq!(rig.receive(8).len(), 2);
+        rig.verdict(Fate::Survive);
+    });
+}
+
+#[test]
 fn a_frame_whose_rest_becomes_a_lie_while_it_is_lent_in_part_breaks_the_queue() {
     each(32, |shape| {
         if !shape.mergeable() {
@@ -357,5 +388,30 @@ fn a_frame_whose_rest_becomes_a_lie_while_it_is_lent_in_part_breaks_the_queue() 
         rig.hand.element(rig.hand.next_used - 1, 0xffff, HDR + 60);
         rig.release(2);
         rig.verdict(UNKNOWN);
+    });
+}
+
+#[test]
+fn a_frame_whose_rest_is_unused_again_while_it_is_lent_in_part_is_over() {
+    each(32, |shape| {
+        if !shape.mergeable() || !shape.packed() {
+            return;
+        }
+        let mut rig = Rig::rx(shape, 20);
+        let lent: Vec<_> = rig.hand.lent.drain(..3).collect();
+        for lent in &lent {
+            let len = rig.hand.fill(lent, header(3), 0, 500);
+            rig.hand.push(lent.id.into(), len, 1);
+        }
+        assert!(!rig.peek(2)[0].whole);
+        let (last, id) = (rig.hand.next_used - 1, lent[2].id);
+        rig.hand.packed_element(last, id, 0, !rig.hand.used_flags(last));
+        rig.release(2);
+        assert!(rig.peek(8).is_empty());
+        // Used once more, it is a frame of its own.
+        let len = rig.hand.fill(&lent[2], header(1), 0, 60);
+        rig.hand.element(last, id.into(), len);
+        assert_eq!(rig.turn(), 1);
+        rig.verdict(Fate::Survive);
     });
 }

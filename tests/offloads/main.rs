@@ -18,6 +18,7 @@ use vuser::buf::MbufRef;
 use vuser::buf::mbuf::flags;
 use vuser::mem::lanes::Simd;
 use vuser::net::copy::{Frames, Places};
+use vuser::net::path;
 use vuser::net::rx::RxOptions;
 use vuser::net::toeplitz::{DEFAULT_KEY, Toeplitz};
 use vuser::spec::net::{NetHdr, hash_type};
@@ -350,6 +351,24 @@ fn frames_of_a_device_that_has_gone_are_received_as_they_would_have_been() {
 }
 
 #[test]
+fn what_is_salvaged_goes_home_where_the_next_queue_has_another_source() {
+    for (simd, features) in kinds() {
+        let mut former = Rig::new(simd, features);
+        former.rx.refill();
+        (0..3).for_each(|n| assert!(former.arrive(NetHdr::default(), &frame(n, 90))));
+        former.publish();
+        let data = frame(1, 100);
+        assert_eq!(former.tx.burst(&[plain(&former.pool, &data), plain(&former.other, &data)]), 2);
+        let mut rig = Rig::new(simd, features);
+        rig.rx.restore(former.rx.salvage());
+        rig.tx.restore(former.tx.salvage(), true);
+        assert_eq!((former.pool.available(), former.other.available()), (600, 80), "{features:?}");
+        assert_eq!((rig.received().len(), rig.sent().len()), (0, 0), "{features:?}");
+        rig.finish();
+    }
+}
+
+#[test]
 fn a_merged_frame_whose_last_buffers_come_later_is_completed_by_a_later_burst() {
     for (simd, features) in
         kinds().into_iter().filter(|(_, f)| f.contains(Features::MRG_RXBUF) && !f.contains(Features::IN_ORDER))
@@ -470,6 +489,16 @@ fn checksums_are_finished_of_frames_that_are_not_in_the_ring_any_more() {
             rig.publish();
             assert_eq!(copies(&mut rig), [finished(header, data)], "{features:?}, {len} bytes");
             rig.finish();
+        }
+    }
+}
+
+#[test]
+fn a_path_is_named_by_its_layout_and_lanes() {
+    for simd in Simd::all() {
+        let lanes = format!("{simd:?}").to_lowercase();
+        for (features, layout) in [(Features::VERSION_1, "split"), (Features::RING_PACKED, "packed")] {
+            assert_eq!(path::name(features, simd), format!("{layout} {lanes}"));
         }
     }
 }

@@ -7,9 +7,9 @@ use vuser::net::relay::Relay;
 use vuser::spec::net::NetHdr;
 use vuser::spec::virtio::Features;
 
-use super::copies;
 use super::lent::{Lent, merging};
 use super::rig::{Plan, Rig, frame, free, kinds, plain};
+use super::{copies, send_copies};
 
 /// A rig with taps on both queues.
 fn tapped(simd: Simd, features: Features, frames: u32, snaplen: u32) -> (Rig, Arc<Relay>, Arc<Relay>) {
@@ -97,6 +97,12 @@ fn what_is_sent_is_copied_as_far_as_it_was_taken() {
         assert_eq!(copied(&relay), whole(&frames[..taken]), "{features:?}");
         packets[taken..].iter().for_each(|m| free(*m));
         assert_eq!((rig.tx.burst(&[]), relay.counts()[0], relay.counts()[2]), (0, taken as u64, 0));
+        assert_eq!(rig.sent().len(), taken);
+        // And of those that are sent by copying them.
+        let data = frames.concat();
+        let places = [(0, 60), (data.len() as u32, 60), (60, 61), (121, 62)];
+        assert_eq!(send_copies(&mut rig, &data, &places), 4, "{features:?}");
+        assert_eq!(copied(&relay), whole(&frames[..3]), "{features:?}");
         rig.finish();
     }
 }
@@ -123,4 +129,54 @@ fn a_full_circle_drops_and_a_closed_one_takes_nothing() {
     assert!(relay.is_closed() && rig.arrive(NetHdr::default(), &frames[0]));
     assert_eq!((rig.received().len(), copied(&relay).len(), relay.counts()[2]), (1, 0, 46));
     rig.finish();
+}
+
+/// All that queues say of themselves after the same life, and what becomes of it.
+fn life(mut rig: Rig) -> Vec<String> {
+    let mut said = Vec::new();
+    rig.rx.refill();
+    for n in 0..3 {
+        assert!(rig.arrive(NetHdr::default(), &frame(n, 90)));
+    }
+    rig.publish();
+    rig.rx.set_hasher(None);
+    said.push(format!("{:?}", Lent::all(&mut rig, 2)));
+    let mut lent = Vec::new();
+    rig.rx.each_lent(2, &mut |part| lent.push((part.len, part.flags)));
+    said.push(format!("{lent:?}, {}, {}", rig.rx.is_whole(), rig.rx.set_calls(true)));
+    let states =
+        |rig: &Rig| (0..130).map(|k| (rig.rx.descriptor_status(k), rig.tx.descriptor_status(k))).collect::<Vec<_>>();
+    let data = frame(1, 100);
+    let packets: Vec<_> = (0..5).map(|_| plain(&rig.pool, &data)).collect();
+    said.push(format!("{} {:?}", rig.tx.prepare(&packets), rig.send(&packets)));
+    said.push(format!("{} {} {:?}", rig.rx.used_count(), rig.tx.used_count(), states(&rig)));
+    said.push(format!("{} {} {}", rig.tx.set_calls(true), rig.tx.set_calls(false), rig.tx.done_cleanup(2)));
+    for (monitor, base, untouched, resume) in [
+        (rig.rx.monitor(), rig.rx.base(), rig.rx.untouched(rig.rx.base()), rig.rx.resume_base()),
+        (rig.tx.monitor(), rig.tx.base(), rig.tx.untouched(rig.tx.base()), rig.tx.resume_base()),
+    ] {
+        said.push(format!("{:x} {:x} {base:x} {untouched:?} {resume:x?}", monitor.mask, monitor.value));
+    }
+    rig.rx.resume();
+    rig.tx.resume();
+    // Another device comes, and gets what the former had.
+    assert_eq!(rig.tx.burst(&[plain(&rig.pool, &data)]), 1);
+    let next = Plan { pool: Some(rig.pool), ..Plan::new(Simd::Auto, rig.features) }.build();
+    let relay = Arc::new(Relay::new(8, 64).unwrap());
+    let mut next = next.tapped(Some(&relay), Some(&relay));
+    let (rx, tx) = (rig.rx.salvage(), rig.tx.salvage());
+    said.push(format!("{} {} {}", rx.frames(), rx.buffers(), tx.packets()));
+    next.rx.restore(rx);
+    next.tx.restore(tx, true);
+    said.push(format!("{:?} {:?}", next.sent(), next.received()));
+    next.finish();
+    said
+}
+
+#[test]
+fn a_tap_changes_nothing_else() {
+    for layout in [Features::empty(), Features::RING_PACKED] {
+        let (tapped, ..) = tapped(Simd::Auto, Features::VERSION_1 | layout, 64, 64);
+        assert_eq!(life(tapped), life(Rig::new(Simd::Auto, Features::VERSION_1 | layout)));
+    }
 }
