@@ -47,7 +47,7 @@ def tools() -> pathlib.Path:
 def build(out: pathlib.Path, tests: list) -> list:
     """Builds the library's own tests and these with counters: the programs."""
     # A stable compiler has counters of branches only if it is told so. The names of functions are to tell their parameters.
-    flags = "-Cinstrument-coverage -Zcoverage-options=branch -Csymbol-mangling-version=v0"
+    flags = "-Cinstrument-coverage -Zcoverage-options=branch -Csymbol-mangling-version=v0 -Zinline-mir=no"
     env = dict(os.environ, RUSTC_BOOTSTRAP="1", RUSTFLAGS=flags, CARGO_TARGET_DIR=str(out), CARGO_PROFILE_DEV_DEBUG="0")
     command = [os.environ.get("CARGO", "cargo"), "test", "--locked", "--target", host(), "--lib", "--no-run"]
     command += ["--message-format=json", *(word for test in tests for word in ("--test", test))]
@@ -58,7 +58,7 @@ def build(out: pathlib.Path, tests: list) -> list:
     return [pathlib.Path(message["executable"]) for message in messages if message.get("executable")]
 
 
-def measure(out: pathlib.Path, program: pathlib.Path) -> list:
+def measure(out: pathlib.Path, program: pathlib.Path, llvm: pathlib.Path) -> list:
     """Runs a program of tests: its functions, with what was counted of each. Each program has counters of its own."""
     raw = out / "raw" / program.name
     shutil.rmtree(raw, ignore_errors=True)
@@ -68,8 +68,8 @@ def measure(out: pathlib.Path, program: pathlib.Path) -> list:
     if done.returncode:
         sys.exit(f"{done.stdout}{program.name} failed: what a failing test takes says nothing")
     data = raw / "all.profdata"
-    output(tools() / "llvm-profdata", "merge", "-sparse", "-o", data, *raw.glob("*.profraw"))
-    exported = json.loads(output(tools() / "llvm-cov", "export", f"-instr-profile={data}", program))
+    output(llvm / "llvm-profdata", "merge", "-sparse", "-o", data, *raw.glob("*.profraw"))
+    exported = json.loads(output(llvm / "llvm-cov", "export", f"-instr-profile={data}", program))
     shutil.rmtree(raw)
     return exported["data"][0]["functions"]
 
@@ -142,8 +142,8 @@ def report(sources: dict, pieces: bool) -> bool:
                 unseen.add(row)
                 print(f"  {row[0]}:{key[0]} `{row[1]}` `{row[2]}` never {row[3]}{'' if row in explained else ', NOT EXPLAINED'}")
             for place in sorted(place for place, count in source.code.items() if pieces and not count):
-                name, function, code = source.text(*place)
-                print(f"  {name}:{place[0]} `{function}` not run: {code[:100]}")
+                name, function, text = source.text(*place)
+                print(f"  {name}:{place[0]} `{function}` not run: {text[:100]}")
     for row in sorted(explained - unseen):
         print(f"docs/coverage.md explains what was seen, or is not there: {row}")
     return met and unseen <= explained
@@ -154,9 +154,9 @@ def main() -> None:
     parser.add_argument("build", type=pathlib.Path, help="folder for what is built")
     parser.add_argument("--pieces", action="store_true", help="name the pieces of code that were not run, too")
     options = parser.parse_args()
-    out, sources = options.build.resolve(), {}
+    out, llvm, sources = options.build.resolve(), tools(), {}
     for program in build(out, TESTS):
-        collect(measure(out, program), sources)
+        collect(measure(out, program, llvm), sources)
     if not report(sources, options.pieces):
         sys.exit(f"not enough: {GOAL} % of each floor are wanted, and that docs/coverage.md explains the rest")
 
