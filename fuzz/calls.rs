@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "no target makes all of them")]
 
 use std::ffi::{CStr, c_int};
+use std::sync::LazyLock;
 
 use vuser::capi::config::{vuser_config, vuser_config_init, vuser_config_parse};
 use vuser::capi::error::vuser_last_error;
@@ -45,9 +46,17 @@ pub fn ok(result: c_int) -> c_int {
     result
 }
 
+/// With VUSER_FUZZ_TRACE=1 control calls are told, to see what an input does.
+static TRACE: LazyLock<bool> = LazyLock::new(|| std::env::var_os("VUSER_FUZZ_TRACE").is_some());
+
 /// What a call has returned; an error has a number, and a sentence that names the call.
 pub fn told(name: &str, result: c_int) -> c_int {
     super::tally::count(1);
+    if *TRACE {
+        // SAFETY: text, which is there until the next call.
+        let sentence = unsafe { CStr::from_ptr(vuser_last_error()) }.to_string_lossy();
+        eprintln!("{name}: {result} {}", if result < 0 { &sentence } else { "" });
+    }
     if ok(result) < 0 {
         // SAFETY: text, which is there until the next call.
         let sentence = unsafe { CStr::from_ptr(vuser_last_error()) }.to_str().expect("it is text");

@@ -14,15 +14,17 @@ use vuser::capi::dev::{
 };
 use vuser::capi::dev::{vuser_dev_device_features, vuser_mem_contains, vuser_mem_register, vuser_mem_unregister};
 use vuser::capi::queue::{
-    vuser_queue, vuser_queue_status, vuser_rx_queue, vuser_rx_queue_setup, vuser_tx_queue, vuser_tx_queue_setup,
+    vuser_mbuf_source, vuser_queue, vuser_queue_status, vuser_rx_queue, vuser_rx_queue_setup,
+    vuser_rx_queue_setup_source, vuser_tx_queue, vuser_tx_queue_setup, vuser_tx_queue_setup_source,
 };
 
 use super::answers::{Peer, offer, script as answers};
 use super::calls::{Bytes, call, is, is_among};
 use super::ledger::{Echo, Ledger};
 use super::memory::MEMORY;
-use super::packets::Packets;
+use super::packets::{OWN, Packets};
 use super::sized::{filled, given};
+use super::source::source;
 
 /// Where sockets are.
 pub static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
@@ -331,7 +333,7 @@ impl Dev {
         let index = 2 * usize::from(pair) + side;
         let before = self.queues.get(index).and_then(Option::as_ref).map(|q| (q.pool, q.ptr));
         // The pool that it had so far may have no other user.
-        let left = before.map(|(pool, _)| pool).filter(|p| {
+        let left = before.map(|(pool, _)| pool).filter(|p| *p != OWN).filter(|p| {
             let still =
                 self.queues.iter().enumerate().any(|(n, q)| n != index && q.as_ref().is_some_and(|q| q.pool == *p));
             !still && others & 1 << p == 0 && chosen.is_none_or(|(c, _)| c != *p)
@@ -372,6 +374,49 @@ impl Dev {
             counted: counts.1,
             lent: false,
         });
+    }
+
+    /// Sets a queue up with the program's own buffers.
+    pub fn set_up_own(&mut self, script: &mut Bytes, packets: &mut Packets, others: u16) {
+        let what = script.byte();
+        let (side, pair) = (usize::from(what & 1), self.pair(what >> 1));
+        let index = 2 * usize::from(pair) + side;
+        if !self.has_memory() || self.queues.get(index).is_none_or(|q| q.as_ref().is_some_and(|q| q.pool != OWN)) {
+            // Where there is a pool, it may be the last to have it.
+            return self.set_up(script, packets, others);
+        }
+        let (source, right) = source(script);
+        let result = given(script, &source, |source, known| {
+            if ![0, 8, size_of::<vuser_mbuf_source>()].contains(&known) {
+                return 1;
+            }
+            let result = match side {
+                0 => call!(vuser_rx_queue_setup_source(self.ptr, pair, 0, source)),
+                _ => call!(vuser_tx_queue_setup_source(self.ptr, pair, 0, source)),
+            };
+            match right && known > 8 {
+                false => assert!(result == -libc::EINVAL || self.started && result == -libc::EBUSY, "{result}"),
+                true => is(result, if self.started { -libc::EBUSY } else { 0 }),
+            }
+            result
+        });
+        if result == 0 {
+            let (ptr, size) = (self.queue(index), self.queue_size);
+            let counts = self.queues[index].as_ref().map_or((0, true), |q| (q.frames, q.counted));
+            let (run, deferred, lent) = (false, false, false);
+            let (frames, counted) = counts;
+            self.queues[index] = Some(Queue { ptr, pool: OWN, size, run, deferred, frames, counted, lent });
+        }
+    }
+
+    /// Whether it is told of the program's memory, all of it.
+    fn has_memory(&self) -> bool {
+        self.registered.contains(&(0, 8 * 4096))
+    }
+
+    /// Whether there is a queue with the program's own buffers.
+    fn uses_memory(&self) -> bool {
+        self.queues.iter().flatten().any(|q| q.pool == OWN)
     }
 
     /// A pair, most often one that there is.
@@ -594,7 +639,8 @@ impl Dev {
     fn register(&mut self, script: &mut Bytes) {
         const PAGE: usize = 4096;
         let (what, page, pages) = (script.byte(), usize::from(script.byte() % 8), usize::from(script.byte() % 9));
-        let (offset, len) = (page * PAGE, pages.min(8 - page) * PAGE);
+        let (page, pages) = if what >= 192 { (0, 8) } else { (page, pages.min(8 - page)) };
+        let (offset, len) = (page * PAGE, pages * PAGE);
         let addr = MEMORY.addr.wrapping_byte_add(offset);
         let (fd, wrong) = match what % 8 {
             0 => (-1, Some(libc::EBADF)),
@@ -621,6 +667,10 @@ impl Dev {
 
     fn unregister(&mut self, page: u8) {
         let offset = usize::from(page % 9) * 4096;
+        if self.uses_memory() {
+            // Its queues count on it.
+            return;
+        }
         let result = call!(vuser_mem_unregister(self.ptr, MEMORY.addr.wrapping_byte_add(offset).cast()));
         let known = self.registered.iter().position(|(at, _)| *at == offset);
         match known {

@@ -16,7 +16,7 @@ use vuser::capi::queue::{
 use super::calls::{Bytes, call, is, is_among};
 use super::device::{Dev, Way};
 use super::ledger::Echo;
-use super::packets::{PACKETS, Packet, Packets, bytes};
+use super::packets::{OWN, PACKETS, Packet, Packets, bytes};
 use super::sized::filled;
 
 /// In this time frames that were sent come back, however slow the machine is.
@@ -37,7 +37,8 @@ impl Dev {
         let Some(queue) = &self.queues[index] else { return no_queue() };
         let (ptr, receives) = (queue.ptr, index.is_multiple_of(2));
         match what % 24 {
-            0..=4 => self.send(index | 1, script, packets),
+            0..=2 => self.traffic(index | 1, script, packets),
+            3 | 4 => self.send(index | 1, script, packets),
             5..=8 => _ = self.receive(index & !1, script.byte(), packets),
             9 => self.send_copies(index | 1, script, packets),
             10 => self.receive_copies(index & !1, script),
@@ -72,11 +73,32 @@ impl Dev {
     fn note_sent(&mut self, index: usize, packet: &Packet, packets: &Packets) {
         let Some(queue) = &self.queues[index] else { return };
         let frame = bytes(packet.ptr);
-        let room = |pool: usize| packets.pools[pool].as_ref().map_or(0, |p| usize::from(p.data_size - p.headroom));
+        let room = |pool: usize| {
+            packets.pools.get(pool).and_then(Option::as_ref).map_or(0, |p| usize::from(p.data_size - p.headroom))
+        };
         let fits = self.queues[index - 1].as_ref().is_some_and(|rx| frame.len() <= room(rx.pool) && rx.size > 2);
         let plain = packet.is_plain(queue.pool) && !vlan(&frame);
         let due = self.is_sure(index) && plain && fits && queue.size >= 8;
         self.ledgers[index / 2].sent(frame, packet.wild || !plain, due);
+    }
+
+    /// Sends packets that are made for it, and looks at what comes back.
+    fn traffic(&mut self, index: usize, script: &mut Bytes, packets: &mut Packets) {
+        let Some(pool) = self.queues[index].as_ref().map(|q| q.pool).filter(|p| *p != OWN) else { return no_queue() };
+        if packets.alive(pool as u8).is_none() {
+            return;
+        }
+        let (n, len, then) = (script.byte() % 64, u16::from(script.byte()) * 9 + 14, script.byte());
+        let made = packets.make(pool, n, len);
+        self.send(index, &mut Bytes(&[made as u8]), packets);
+        match then % 8 {
+            0 => {}
+            1 => _ = self.receive(index - 1, u8::MAX, packets),
+            2 => self.receive_copies(index - 1, &mut Bytes(&[39, u8::MAX])),
+            3 => self.peek(index - 1, script),
+            4 => self.count(index, &mut Bytes(&[1, u8::MAX])),
+            _ => self.settle(index / 2, packets),
+        }
     }
 
     fn send(&mut self, index: usize, script: &mut Bytes, packets: &mut Packets) {
@@ -139,10 +161,12 @@ impl Dev {
             lengths.push(if wild == 254 { script.word() as u32 } else { u32::from(wild) * 8 });
         }
         let (pool, ptr, fresh) = (queue.pool, queue.ptr, self.is_sure(index) && queue.size >= 8);
-        let room =
-            self.queues[index - 1].as_ref().filter(|rx| rx.size > 2).and_then(|rx| packets.pools[rx.pool].as_ref());
+        let room = self.queues[index - 1]
+            .as_ref()
+            .filter(|rx| rx.size > 2)
+            .and_then(|rx| packets.pools.get(rx.pool)?.as_ref());
         let room = room.map_or(0, |p| usize::from(p.data_size - p.headroom));
-        let own = packets.pools[pool].as_ref().map_or(0, |p| usize::from(p.data_size - p.headroom));
+        let own = packets.pools.get(pool).and_then(Option::as_ref).map_or(0, |p| usize::from(p.data_size - p.headroom));
         for (at, len) in offsets.iter().zip(&lengths) {
             let (at, len) = (*at as usize, *len as usize);
             let frame = at.checked_add(len).and_then(|end| data.get(at..end)).unwrap_or_default();
@@ -162,7 +186,7 @@ impl Dev {
     fn receive_copies(&mut self, index: usize, script: &mut Bytes) {
         let Some(queue) = &self.queues[index] else { return no_queue() };
         let (n, size) = (usize::from(script.byte() % 40), usize::from(script.byte()) * 64);
-        let (mut data, mut offsets, mut lengths) = (vec![0u8; size], vec![0; n], vec![0; n]);
+        let (mut data, mut offsets, mut lengths) = (vec![0x5a; size], vec![0; n], vec![0; n]);
         // SAFETY: a queue of this thread's, and rows of that length.
         let got = unsafe {
             vuser_rx_burst_copy(
@@ -252,7 +276,9 @@ impl Dev {
     pub fn settle(&mut self, pair: usize, packets: &mut Packets) {
         let (rx, tx) = (2 * pair, 2 * pair + 1);
         let (Some(receives), Some(sends)) = (&self.queues[rx], &self.queues[tx]) else { return };
-        let Some(pool) = packets.pools[receives.pool].as_ref().filter(|p| !p.given_up) else { return };
+        let Some(pool) = packets.pools.get(receives.pool).and_then(Option::as_ref).filter(|p| !p.given_up) else {
+            return;
+        };
         let room = packets.held.len() + BURST <= PACKETS;
         if !room || !self.is_sure(tx) || pool.available() < u32::from(receives.size) + 160 {
             return;

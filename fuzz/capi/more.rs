@@ -163,6 +163,10 @@ impl Dev {
         let fit = with_key == (key_len > 0) && with_table == (table_len > 0);
         let can_be = key_len <= 40 && rss.types >> 9 == 0 && table_len == 0;
         let result = given(script, &rss, |rss, known| {
+            if known < size_of::<vuser_rss>() && ![0, 8, 16, 24].contains(&known) {
+                // No program has half a pointer.
+                return -libc::EINVAL;
+            }
             let result = call!(vuser_dev_set_rss(self.ptr, rss));
             if known == size_of::<vuser_rss>() {
                 match (fit, can_be) {

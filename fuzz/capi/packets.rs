@@ -16,9 +16,12 @@ use vuser::capi::pool::{vuser_pool, vuser_pool_available, vuser_pool_config, vus
 
 use super::calls::{Bytes, call, is};
 use super::sized::given;
+use super::source;
 
 /// Pools that there can be, those that were given up while a device had them among them: a bit each.
-pub const POOLS: usize = 16;
+pub const POOLS: usize = 15;
+/// The bit of the program's own buffers, which are of no pool.
+pub const OWN: usize = POOLS;
 /// Packets that the program has at most.
 pub const PACKETS: usize = 512;
 
@@ -128,6 +131,27 @@ impl Packets {
         self.pools[place] = Some(pool);
     }
 
+    /// A pool with room for all queues of a device.
+    pub fn large(&mut self) -> Option<usize> {
+        const LARGE: u32 = 1024;
+        let known = self.pools.iter().position(|p| p.as_ref().is_some_and(|p| !p.given_up && p.count > LARGE));
+        known.or_else(|| {
+            let free = self.pools.iter().position(Option::is_none)?;
+            // As `create` reads it: 15 x 128 + 16 buffers of the usual size.
+            self.create(&mut Bytes(&[15, 15, 1, u8::MAX]));
+            Some(free)
+        })
+    }
+
+    /// Makes up to n packets of a pool, of so many bytes each, unlike all others; how many.
+    pub fn make(&mut self, pool: usize, n: u8, len: u16) -> usize {
+        let n = usize::from(n).min(PACKETS - self.held.len());
+        let len = len.to_be_bytes();
+        let before = self.held.len();
+        (0..n).for_each(|_| self.alloc(pool as u8, &mut Bytes(&[0, 0, 0, 0, 0, 0, 0, len[0], len[1], 0x5b])));
+        self.held.len() - before
+    }
+
     /// Gives a pool up. Without a device that has it, its packets go first.
     pub fn give_up(&mut self, index: usize, is_used: bool) {
         let Some(pool) = self.pools[index].as_mut().filter(|p| !p.given_up) else {
@@ -188,19 +212,28 @@ impl Packets {
 
     fn free(&mut self, packet: Packet) {
         self.lose(&packet);
+        if packet.pools & 1 << OWN != 0 {
+            return source::free(packet.ptr);
+        }
         // SAFETY: the program's, once.
         unsafe { vuser_mbuf_free(packet.ptr) };
     }
 
     /// A packet of frames that were received.
     pub fn received(&mut self, m: *mut Mbuf, pool: usize) -> Vec<u8> {
-        let Some(from) = &self.pools[pool] else { panic!("a packet of a pool that has gone") };
+        let from = self.pools.get(pool).and_then(Option::as_ref);
+        let of = |m: *mut Mbuf| match from {
+            // SAFETY: a packet that is ours.
+            Some(from) => unsafe { (*m).pool == from.id && (*m).buf_len == from.data_size },
+            None => pool == OWN && source::is_ours(m),
+        };
         let (mut len, mut count) = (0, 0);
         for m in segments(m) {
             // SAFETY: a packet that is ours.
             unsafe {
                 assert!(
-                    (*m).pool == from.id && (*m).refcnt.load(Ordering::Relaxed) == 1 && (*m).buf_len == from.data_size
+                    of(m) && (*m).refcnt.load(Ordering::Relaxed) == 1,
+                    "a packet of another pool, or of others too"
                 );
                 (len, count) = (len + u32::from((*m).data_len), count + 1);
             }
@@ -294,7 +327,7 @@ impl Packets {
             match at % 3 {
                 1 => gone.push(null_mut()),
                 _ => {
-                    let Some(packet) = self.held.pop() else { break };
+                    let Some(packet) = self.held.pop_if(|p| p.pools & 1 << OWN == 0) else { break };
                     self.lose(&packet);
                     gone.push(packet.ptr);
                 }
@@ -305,7 +338,8 @@ impl Packets {
     }
 
     fn clone(&mut self, pool: u8, at: usize) {
-        if self.held.len() == PACKETS {
+        // A pool knows nothing of the program's own buffers.
+        if self.held.len() == PACKETS || self.held[at].pools & 1 << OWN != 0 {
             return;
         }
         let (of, pools) = (self.held[at].ptr, self.held[at].pools);
@@ -376,7 +410,8 @@ impl Packets {
 
     fn chain(&mut self, head: usize, tail: u8) {
         let other = usize::from(tail) % self.held.len();
-        if other == head || self.held[head].wild || self.held[other].wild {
+        let own = (self.held[head].pools | self.held[other].pools) & 1 << OWN != 0;
+        if other == head || own || self.held[head].wild || self.held[other].wild {
             return is(call!(vuser_mbuf_chain(self.held[head].ptr, null_mut())), -libc::EINVAL);
         }
         let all = [bytes(self.held[head].ptr), bytes(self.held[other].ptr)].concat();
@@ -421,6 +456,7 @@ impl Packets {
         while let Some(packet) = self.held.pop() {
             self.free(packet);
         }
+        source::is_whole();
         for pool in self.pools.iter().flatten() {
             assert!(!pool.given_up, "a device has it still");
             pool.is_whole();

@@ -66,20 +66,21 @@ impl World {
                 6 => self.end_capture(script),
                 7 => general(script),
                 8..=13 => self.packets.step(script),
-                14..=16 => {
+                14..=17 => {
                     let others = self.pools(which);
                     match &mut self.devices[which] {
+                        Some(dev) if call % 32 == 17 => dev.set_up_own(script, &mut self.packets, others),
                         Some(dev) => dev.set_up(script, &mut self.packets, others),
                         None => none(),
                     }
                 }
                 call => match &mut self.devices[which] {
                     Some(dev) => match call {
-                        17..=20 => dev.step(script),
+                        18..=20 => dev.step(script),
                         21 | 22 => dev.tell(script),
                         _ => dev.burst(script, &mut self.packets),
                     },
-                    None => self.init(which, script),
+                    None => self.ready(which, script),
                 },
             }
         }
@@ -102,6 +103,17 @@ impl World {
             return;
         }
         self.devices[which] = Dev::init(script, free);
+    }
+
+    /// Makes a device with all its queues, and starts it.
+    fn ready(&mut self, which: usize, script: &mut Bytes) {
+        self.init(which, script);
+        let (others, pool) = (self.pools(which), self.packets.large());
+        let (Some(dev), Some(pool)) = (&mut self.devices[which], pool) else { return };
+        for index in 0..dev.queues.len().min(8) as u8 {
+            dev.set_up(&mut Bytes(&[index, pool as u8, 0]), &mut self.packets, others);
+        }
+        dev.start();
     }
 
     fn uninit(&mut self, which: usize) {
@@ -188,7 +200,7 @@ impl World {
         match what % 8 {
             0 => put(b"/dev/full"),
             1 => put(b"/nonexistent/capture"),
-            2 => put(&[b'x'; 256]),
+            2 => put(&[b'/'; 256]),
             3 => fd = i32::MAX,
             4 => fd = sink.as_raw_fd(),
             5 => (),
@@ -211,6 +223,10 @@ impl World {
         let can_be = dev.is_some_and(|dev| dev.queues.iter().any(Option::is_some)) && !busy;
         let of = dev.map_or(null_mut(), |dev| dev.ptr);
         let result = given(script, &config, |config, known| {
+            if ![0, 8, size_of::<vuser_capture_config>()].contains(&known) {
+                // Half a path is another place.
+                return -libc::EINVAL;
+            }
             let result = call!(vuser_capture_start(of, config, &raw mut ptr));
             if known == size_of::<vuser_capture_config>() && what < 240 && more < 240 && can_be && what % 8 > 5 {
                 // There is room for what a limit allows, or not.

@@ -22,6 +22,8 @@ mod more;
 mod packets;
 #[path = "../capi/sized.rs"]
 mod sized;
+#[path = "../capi/source.rs"]
+mod source;
 #[path = "../tally.rs"]
 mod tally;
 #[path = "../capi/world.rs"]
@@ -34,7 +36,13 @@ use libfuzzer_sys::fuzz_target;
 use calls::{Bytes, descriptors};
 use world::World;
 
-fuzz_target!(init: { tally::at_exit(tally::counted); LazyLock::force(&memory::MEMORY); }, |bytes: &[u8]| {
+/// What is left on disk goes.
+fn end() -> u64 {
+    let _ = std::fs::remove_dir_all(&*device::FOLDER);
+    tally::counted()
+}
+
+fuzz_target!(init: { tally::at_exit(end); LazyLock::force(&memory::MEMORY); }, |bytes: &[u8]| {
     let before = descriptors();
     let mut world = World::default();
     world.live(&mut Bytes(bytes));
