@@ -335,7 +335,7 @@ $(B)/bench/versus_dpdk: $(wildcard $(VERSUS)/*.c $(VERSUS)/*.h)
 bench-dpdk: pmd $(B)/bench/versus_dpdk
 	QUICK=$(QUICK) $(VERSUS)/run.sh $(B) $(VERSUS_ARGS)
 
-# Each fault of a hostile device against each front-end, a line each. PEER=1: DPDK's own driver beside, for half an hour.
+# Each fault of a hostile device against each front-end, a line each. PEER=1: DPDK's own driver beside, for ten minutes.
 # HOSTILE_ARGS: --list, --fault NAME, --part data, --face c, --layout packed, --markdown, --all FILE, --json FILE (tests/hostile/main.rs).
 hostile: lib pmd $(B)/tests/front $(B)/tests/port
 	VUSER_REQUIRE_ALL=1 $(CARGO) test --locked --features header --test hostile -- --each $(if $(PEER),--peer) $(HOSTILE_ARGS)

@@ -156,8 +156,8 @@ fn due(plans: &Plans, trace: &Trace, packed: bool) -> Vec<Due> {
 
 fn ordeal(face: Face, due: &Due, lie: &data::Lie) -> Ordeal {
     let patience = match face {
-        _ if due.fault.expect.contains(&Outcome::Stalled) => STALL_OF_A_STALL,
         Face::DpdkOwn => STALL_OF_OWN,
+        _ if due.fault.expect.contains(&Outcome::Stalled) => STALL_OF_A_STALL,
         _ => STALL,
     };
     Ordeal { content: lie.content(), patience, merge: due.merge, bounce: due.bounce }

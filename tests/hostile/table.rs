@@ -20,7 +20,7 @@ fn counts(rows: &[&Row]) -> String {
         ("corrupt", of(&|o| o == Outcome::Corrupt)),
         ("leaks", of(&|o| o == Outcome::Leak)),
         ("miscounted", of(&|o| o == Outcome::Miscounted)),
-        ("mended by nothing but another port", of(&|o| o == Outcome::Unmended)),
+        ("unmended", of(&|o| o == Outcome::Unmended)),
         ("standstills without a word", still),
         ("refused", refused),
         ("never told", never),
