@@ -351,7 +351,11 @@ impl Front {
             let (verb, rest) = command.split_once(' ').unwrap_or((command, ""));
             ask(format!("{verb} port={device} {rest}"), "refused");
         }
-        ask(format!("start port={device}"), "refused") && (0..3).any(|_| ask(exchange.clone(), "broken"))
+        // Frames of an exchange that has lost its patience would come in the next: none is under way after a start.
+        (0..3).any(|n| {
+            let stopped = n == 0 || ask(format!("stop port={device}"), "refused");
+            stopped && ask(format!("start port={device}"), "refused") && ask(exchange.clone(), "broken")
+        })
     }
 
     /// Frames by rings that lie, and by rings that are new.
