@@ -221,10 +221,11 @@ test-unit: lib checked
 	$(CARGO) test --locked --features header --lib --test rings --test lies --test wrap --test offloads --test life --test vhost_user \
 	  --test capi --test floors --test header --test hotpath --test turnstile --test models --test reference --test reconnect --test wakeups
 
-# The C face with DPDK's vhost and without under tools that watch memory, by hand, SECONDS (60) for each of two runs: docs/trust.md.
+# The C face with DPDK's vhost and without under tools that watch memory and threads, by hand, SECONDS (60) for each of two runs:
+# docs/trust.md. TOOLS: some of these; thread needs a nightly toolchain with rust-src.
 .PHONY: sanitize
 sanitize: lib examples
-	@for tool in $(or $(TOOLS),address valgrind); do \
+	@for tool in $(or $(TOOLS),address valgrind thread); do \
 	  CARGO='$(CARGO)' scripts/sanitize.sh $(B) $(or $(SECONDS),60) $$tool || exit 1; done
 
 test-foreign: lib $(FOREIGN)

@@ -1,9 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-3-Clause OR Apache-2.0
-# The C face under a tool that looks for errors of memory: the programs of tests/capi, and tests/peers/mix with DPDK's vhost and
-# the built-in device as back-ends, which are killed and come back, on both layouts.
+# The C face under a tool that looks for errors of memory or of threads: the programs of tests/capi, and tests/peers/mix with
+# DPDK's vhost and the built-in device as back-ends, which are killed and come back, on both layouts.
 #
 #   sanitize.sh BUILD SECONDS address    AddressSanitizer and LeakSanitizer, library and programs; the C under UBSan as well
+#   sanitize.sh BUILD SECONDS thread     ThreadSanitizer, library, its standard library and programs: a nightly toolchain
+#                                        with rust-src (rustup toolchain install nightly -c rust-src)
 #   sanitize.sh BUILD SECONDS valgrind   memcheck, the library as it is installed
 #
 # SECONDS is how long each of two runs of mix takes.
@@ -28,12 +30,20 @@ address)
     library="-fsanitize=address,undefined $targets/$target/debug/libvuser.a -lgcc_s -lm -ldl"
     export ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1:strict_string_checks=1:abort_on_error=1
     export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1;;
+thread)
+    RUSTFLAGS=-Zsanitizer=thread $cargo +nightly rustc -Zbuild-std --lib --crate-type staticlib --locked --target $target \
+        --target-dir "$targets"
+    cflags="$cflags -fsanitize=thread"
+    # Linked with the runtime of the Rust compiler, which is newer than that of the C compiler.
+    runtime=$(rustc +nightly --print sysroot)/lib/rustlib/$target/lib/librustc-nightly_rt.tsan.a
+    library="$targets/$target/debug/libvuser.a -Wl,--whole-archive $runtime -Wl,--no-whole-archive -lgcc_s -lm -ldl -lrt"
+    export TSAN_OPTIONS=second_deadlock_stack=1;;
 valgrind)
     library="-L$build -l:libvuser.so.0 -Wl,-rpath,$(cd "$build" && pwd)"
     run="valgrind -q --fair-sched=yes --error-exitcode=9 --leak-check=full --show-leak-kinds=definite,indirect
         --errors-for-leak-kinds=definite,indirect";;
 *)
-    echo "sanitize: $tool is neither address nor valgrind" >&2
+    echo "sanitize: $tool is none of address, thread, valgrind" >&2
     exit 2;;
 esac
 
