@@ -105,9 +105,18 @@ pub trait Ring {
     /// after the oldest on; none is taken.
     fn look_steps(&self, behind: u16, most: usize, to: &mut impl Takes<Quad<Self>>) -> usize;
 
+    /// What the device says of the chain at a place. Out of order, the chain it means is brought there first.
+    fn used_at(&mut self, place: &mut Place) -> Result<Option<Used>, Lie>;
+
     /// Looks at the next used chain as [`take`](Self::take) takes it, which is the one at this place afterwards, and goes on
     /// behind it.
-    fn look(&mut self, place: &mut Place) -> Result<Option<(Cookie, Used)>, Lie>;
+    fn look(&mut self, place: &mut Place) -> Result<Option<(Cookie, Used)>, Lie> {
+        let Some(used) = self.used_at(place)? else { return Ok(None) };
+        let ledger = self.ledger();
+        let slot = ledger.after(ledger.tail(), place.slots);
+        place.pass(ledger.span(slot));
+        Ok(ledger.cookie(slot).map(|cookie| (cookie, used)))
+    }
 
     /// Where looking begins: at the oldest chain.
     fn first_place(&self) -> Place;

@@ -141,32 +141,6 @@ impl<L: Lanes> PackedRing<L> {
         if slot < self.ledger.tail() { self.used ^ (DESC_F_AVAIL | DESC_F_USED) } else { self.used }
     }
 
-    /// What the device says of the chain at a place. Out of order, the chain it means is brought there first.
-    #[inline(always)]
-    fn used_at(&mut self, place: &mut Place) -> Result<Option<Used>, Lie> {
-        let slot = self.ledger.after(self.ledger.tail(), place.slots);
-        if !place.run.is_on() {
-            if self.is_used(place.slots) != Some(true) {
-                return Ok(None);
-            }
-            // Behind the acquire of the flags in `is_used`: the device wrote the rest before.
-            let Some(meta) = self.meta(slot).map(|m| m.load(Relaxed)) else { return Ok(None) };
-            let (id, len) = ((meta >> 32) as u16, meta as u32);
-            if id == self.ledger.id(slot) {
-                return Ok(Some(Used::Bytes(len)));
-            }
-            if !self.in_order {
-                return if self.ledger.bring_forward(place.slots, id) {
-                    Ok(Some(Used::Bytes(len)))
-                } else {
-                    Err(Lie::UsedId)
-                };
-            }
-            place.run = Run::begin(&self.ledger, place.slots, id, len)?;
-        }
-        place.run.next(self.ledger.span(slot)).map(Some)
-    }
-
     /// Offers the oldest buffers again by steps, up to the end of the ring; how many.
     #[inline(always)]
     fn renew_steps(&mut self, most: u16, flags: u16, from: &mut impl Renews<L::Quad>) -> u16 {
@@ -363,11 +337,29 @@ impl<L: Lanes> Ring for PackedRing<L> {
         n
     }
 
-    fn look(&mut self, place: &mut Place) -> Result<Option<(Cookie, Used)>, Lie> {
-        let Some(used) = self.used_at(place)? else { return Ok(None) };
+    #[inline(always)]
+    fn used_at(&mut self, place: &mut Place) -> Result<Option<Used>, Lie> {
         let slot = self.ledger.after(self.ledger.tail(), place.slots);
-        place.pass(self.ledger.span(slot));
-        Ok(self.ledger.cookie(slot).map(|cookie| (cookie, used)))
+        if !place.run.is_on() {
+            if self.is_used(place.slots) != Some(true) {
+                return Ok(None);
+            }
+            // Behind the acquire of the flags in `is_used`: the device wrote the rest before.
+            let Some(meta) = self.meta(slot).map(|m| m.load(Relaxed)) else { return Ok(None) };
+            let (id, len) = ((meta >> 32) as u16, meta as u32);
+            if id == self.ledger.id(slot) {
+                return Ok(Some(Used::Bytes(len)));
+            }
+            if !self.in_order {
+                return if self.ledger.bring_forward(place.slots, id) {
+                    Ok(Some(Used::Bytes(len)))
+                } else {
+                    Err(Lie::UsedId)
+                };
+            }
+            place.run = Run::begin(&self.ledger, place.slots, id, len)?;
+        }
+        place.run.next(self.ledger.span(slot)).map(Some)
     }
 
     fn first_place(&self) -> Place {
@@ -390,7 +382,7 @@ impl<L: Lanes> Ring for PackedRing<L> {
     }
 
     fn take(&mut self) -> Result<Option<(Cookie, Used, bool)>, Lie> {
-        let mut place = Place::first(self.run);
+        let mut place = self.first_place();
         let Some(used) = self.used_at(&mut place)? else { return Ok(None) };
         self.run = place.run;
         Ok(self.release(used))

@@ -144,41 +144,6 @@ impl<L: Lanes> SplitRing<L> {
         n
     }
 
-    /// What the device says of the chain at a place. Out of order, the chain it means is brought there first.
-    #[inline(always)]
-    fn used_at(&mut self, place: &mut Place) -> Result<Option<Used>, Lie> {
-        let behind = self.seen.wrapping_sub(self.taken).saturating_sub(place.chains);
-        let slot = self.ledger.after(self.ledger.tail(), place.slots);
-        if !place.run.is_on() {
-            if behind == 0 {
-                return Ok(None);
-            }
-            let at = usize::from(self.taken.wrapping_add(place.chains) & self.mask);
-            let Some(element) = self.used.get(at) else { return Ok(None) };
-            let (id, len) = {
-                let word = element.load(Relaxed);
-                (word as u32, (word >> 32) as u32)
-            };
-            if place.slots < self.ledger.lent() && id == u32::from(self.ledger.id(slot)) {
-                return Ok(Some(Used::Bytes(len)));
-            }
-            let id = u16::try_from(id).map_err(|_| Lie::UsedId)?;
-            if !self.in_order {
-                self.in_place = 0;
-                return if self.ledger.bring_forward(place.slots, id) {
-                    Ok(Some(Used::Bytes(len)))
-                } else {
-                    Err(Lie::UsedId)
-                };
-            }
-            place.run = Run::begin(&self.ledger, place.slots, id, len)?;
-        }
-        if behind == 0 {
-            return Err(Lie::Order);
-        }
-        place.run.next(self.ledger.span(slot)).map(Some)
-    }
-
     /// Writes the descriptors of a chain from the last to the first.
     fn write_chain(&self, chain: &[Segment]) {
         let mut next = 0;
@@ -335,11 +300,38 @@ impl<L: Lanes> Ring for SplitRing<L> {
         n
     }
 
-    fn look(&mut self, place: &mut Place) -> Result<Option<(Cookie, Used)>, Lie> {
-        let Some(used) = self.used_at(place)? else { return Ok(None) };
+    #[inline(always)]
+    fn used_at(&mut self, place: &mut Place) -> Result<Option<Used>, Lie> {
+        let behind = self.seen.wrapping_sub(self.taken).saturating_sub(place.chains);
         let slot = self.ledger.after(self.ledger.tail(), place.slots);
-        place.pass(self.ledger.span(slot));
-        Ok(self.ledger.cookie(slot).map(|cookie| (cookie, used)))
+        if !place.run.is_on() {
+            if behind == 0 {
+                return Ok(None);
+            }
+            let at = usize::from(self.taken.wrapping_add(place.chains) & self.mask);
+            let Some(element) = self.used.get(at) else { return Ok(None) };
+            let (id, len) = {
+                let word = element.load(Relaxed);
+                (word as u32, (word >> 32) as u32)
+            };
+            if place.slots < self.ledger.lent() && id == u32::from(self.ledger.id(slot)) {
+                return Ok(Some(Used::Bytes(len)));
+            }
+            let id = u16::try_from(id).map_err(|_| Lie::UsedId)?;
+            if !self.in_order {
+                self.in_place = 0;
+                return if self.ledger.bring_forward(place.slots, id) {
+                    Ok(Some(Used::Bytes(len)))
+                } else {
+                    Err(Lie::UsedId)
+                };
+            }
+            place.run = Run::begin(&self.ledger, place.slots, id, len)?;
+        }
+        if behind == 0 {
+            return Err(Lie::Order);
+        }
+        place.run.next(self.ledger.span(slot)).map(Some)
     }
 
     fn first_place(&self) -> Place {
@@ -367,7 +359,7 @@ impl<L: Lanes> Ring for SplitRing<L> {
     }
 
     fn take(&mut self) -> Result<Option<(Cookie, Used, bool)>, Lie> {
-        let mut place = Place::first(self.run);
+        let mut place = self.first_place();
         let Some(used) = self.used_at(&mut place)? else { return Ok(None) };
         self.run = place.run;
         self.taken = self.taken.wrapping_add(1);
