@@ -97,11 +97,48 @@ impl Context {
         let request = Request { operation: POLL, file, events, flags: RING_AT_END, bell: file, ..Request::default() };
         let list = [&raw const request];
         // SAFETY: one request that lives as long as the call; it is done when the call returns, and touches no memory of ours.
-        let result = unsafe { libc::syscall(libc::SYS_io_submit, self.0.as_ptr(), 1, list.as_ptr()) };
+        let result = Errno::result(unsafe { libc::syscall(libc::SYS_io_submit, self.0.as_ptr(), 1, list.as_ptr()) });
+        // In a child of fork it is an error, and the list is the parent's, in pages that both have.
+        if let Ok(_) | Err(Errno::EAGAIN) = result {
+            // SAFETY: the list stays mapped.
+            let done = unsafe { self.0.as_ref() };
+            // Nobody wants to know what came of it. Threads may take turns here in any order: at worst the list looks fuller than
+            // it is.
+            done.head.store(done.tail.load(Ordering::Acquire), Ordering::Release);
+        }
+        result.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use nix::sys::eventfd::EventFd;
+    use nix::sys::wait::{WaitStatus, waitpid};
+    use nix::unistd::{ForkResult, fork};
+
+    use super::*;
+
+    #[test]
+    fn a_child_of_fork_leaves_the_list_of_its_parent_alone() {
+        let (context, bell) = (Context::new().unwrap(), EventFd::new().unwrap());
+        context.submit(bell.as_fd()).unwrap();
         // SAFETY: the list stays mapped.
-        let done = unsafe { self.0.as_ref() };
-        // Nobody wants to know what came of it. Threads may take turns here in any order: at worst the list looks fuller than it is.
-        done.head.store(done.tail.load(Ordering::Acquire), Ordering::Release);
-        Errno::result(result).map(drop)
+        let done = unsafe { context.0.as_ref() };
+        assert_eq!((done.head.load(Relaxed), done.tail.load(Relaxed)), (1, 1));
+        // As if the parent had not come to that yet.
+        done.head.store(0, Relaxed);
+        // SAFETY: the child does nothing but system calls.
+        match unsafe { fork() }.unwrap() {
+            ForkResult::Child => {
+                let refused = context.submit(bell.as_fd()).is_err();
+                // SAFETY: it ends the child, without anything of the parent's.
+                unsafe { libc::_exit(i32::from(!refused)) }
+            }
+            ForkResult::Parent { child } => assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0))),
+        }
+        assert_eq!((done.head.load(Relaxed), bell.read()), (0, Ok(1)));
     }
 }
