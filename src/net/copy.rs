@@ -109,7 +109,7 @@ impl<R: Ring> RxQueue<R> {
                 let rest = rest.iter().map(|frame| unsafe { frame.assume_init() });
                 let needs_csum = first.flags & NEEDS_CSUM != 0;
                 let more = rest.clone().take_while(|frame| frame.flags & MORE != 0).count();
-                let parts = rest.take(more + 1).map(|frame| (frame.data.cast::<u8>(), frame.len as usize));
+                let parts = rest.take(more + 1).map(|frame| (frame.begin(), frame.len as usize));
                 if done + more >= lent || (needs_csum && self.loan.backlog > 0) {
                     break;
                 }
@@ -117,7 +117,7 @@ impl<R: Ring> RxQueue<R> {
                 let Some(behind) = (unsafe { to.put(n, at, parts) }) else { break };
                 if needs_csum {
                     // SAFETY: the frame has just been put there.
-                    unsafe { to.finish(at, behind, self.unfinished(first.data.cast())) };
+                    unsafe { to.finish(at, behind, self.unfinished(first.begin())) };
                 }
                 (n, at, done) = (n + 1, behind, done + more + 1);
             }

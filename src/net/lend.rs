@@ -30,6 +30,14 @@ pub struct LentFrame {
     pub flags: u32,
 }
 
+impl LentFrame {
+    /// Its first byte. Lanes have written the address as a number; that of a pool's memory is exposed.
+    #[inline(always)]
+    pub fn begin(&self) -> *const u8 {
+        std::ptr::with_exposed_provenance(self.data.addr())
+    }
+}
+
 /// The frame goes on in the next buffer.
 pub const MORE: u32 = 1 << 0;
 /// Of the checksum there is only the pseudo-header's sum; the data are good.
@@ -428,7 +436,7 @@ impl<R: Ring> RxQueue<R> {
             bytes += part.len;
             if part.flags == 0 {
                 // SAFETY: so many bytes are lent there.
-                unsafe { self.board.counters.sort_bytes(bytes, first_part.len, first_part.data.cast()) };
+                unsafe { self.board.counters.sort_bytes(bytes, first_part.len, first_part.begin()) };
                 (bytes, first) = (0, None);
             }
         });

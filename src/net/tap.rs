@@ -124,7 +124,7 @@ impl Rx for RxTap {
         let mut is_open = false;
         self.inner.each_lent(n, &mut |part| {
             // Of a frame that has too many parts, or was begun to be given back before, nothing is kept.
-            *torn |= parts.try_push((part.data.cast(), part.len as usize)).is_err();
+            *torn |= parts.try_push((part.begin(), part.len as usize)).is_err();
             is_open = part.flags & MORE != 0;
             if !is_open {
                 let len: usize = parts.iter().map(|(_, len)| len).sum();

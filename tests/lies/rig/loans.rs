@@ -24,7 +24,7 @@ impl Loan {
     pub fn seq(&self) -> u32 {
         assert!(self.parts[0].len >= 4);
         // SAFETY: four bytes of a frame that is lent.
-        unsafe { self.parts[0].data.cast::<u32>().read_unaligned() }
+        unsafe { self.parts[0].begin().cast::<u32>().read_unaligned() }
     }
 }
 
