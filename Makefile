@@ -71,6 +71,8 @@ checked: $(B)/checked/$(SONAME)
 $(B)/checked/libvuser.a: FORCE
 	@mkdir -p $(@D)
 	$(CARGO) rustc --lib --crate-type staticlib --locked --features checked $(CARGO_FLAGS)
+	@grep -qa 'vuser_watches_its_callers' $(TARGET_DIR)/debug/libvuser.a || \
+	  { echo 'another build has replaced $(TARGET_DIR)/debug/libvuser.a meanwhile: make checked once more' >&2; exit 1; }
 	@cmp -s $(TARGET_DIR)/debug/libvuser.a $@ || cp $(TARGET_DIR)/debug/libvuser.a $@
 
 examples: $(EXAMPLES:%=$(B)/examples/%)
@@ -205,18 +207,18 @@ test: prepare vm-kernel all checked pmd $(B)/tests/front $(FOREIGN) $(PEERS) $(D
 	$(MAKE) test-fuzz
 
 # Rings and their reference, whole queues and devices that lie, and options as text under Miri; a nightly toolchain with miri and
-# rust-src is needed (rustup component add --toolchain nightly miri rust-src). By hand, for hours: no test needs it. MIRI: only tests of
-# queues with this in their names. Both sides of a ring access it in widths of their own, as hardware does, which Miri's weak memory
+# rust-src is needed (rustup component add --toolchain nightly miri rust-src). By hand, for hours: no test needs it. MIRI: only those
+# of queues with this in their names. Both sides of a ring access it in widths of their own, as hardware does, which Miri's weak memory
 # can't: that is what tests/models is for.
 miri: export MIRIFLAGS = -Zmiri-permissive-provenance -Zmiri-disable-weak-memory-emulation -Zmiri-env-forward=VUSER_LIES_STEPS
 miri: export VUSER_LIES_STEPS = 800
 miri:
-	$(CARGO) +nightly miri test --locked --test reference
+	$(if $(MIRI),,$(CARGO) +nightly miri test --locked --test reference)
 	$(CARGO) +nightly miri test --locked --test miri -- --skip mem:: --skip gate:: $(MIRI)
-	$(CARGO) +nightly miri test --locked --lib -- dev::config ring::
+	$(if $(MIRI),,$(CARGO) +nightly miri test --locked --lib -- dev::config ring::)
 
 # Which branches of rings, queues and the vhost-user back-end the tests take, and whether docs/coverage.md explains the others; needs
-# rustup's llvm-tools. It builds the library and its tests once more: five minutes, so by hand. PIECES=1: what was not run at all, too.
+# rustup's llvm-tools. It builds the library and its tests once more, so it is run by hand. PIECES=1: what was not run at all, too.
 coverage:
 	CARGO='$(CARGO)' $(PYTHON) scripts/coverage.py $(TARGET_DIR)/coverage $(if $(PIECES),--pieces)
 
@@ -239,10 +241,9 @@ test-foreign: lib $(FOREIGN)
 test-peers: lib examples $(PEERS)
 	$(CARGO) test --locked --features header --test peers --test pairs
 
-# The kernel of tests/vm, seven minutes of one processor, if there is none yet: beside all that does not use two, and behind it in
-# turn. The tests wait for it.
+# The kernel of tests/vm, if there is none yet: seven minutes of one processor, behind all else. The tests wait for it.
 vm-kernel:
-	@env -u MAKEFLAGS VUSER_VM_NICE=10 setsid nohup tests/vm/uml/build.sh > /dev/null 2>&1 &
+	@env -u MAKEFLAGS nice -n 10 setsid nohup tests/vm/uml/build.sh > /dev/null 2>&1 &
 
 # In a kernel of their own, which is built once and kept (tests/vm/uml/build.sh).
 test-vm: lib examples

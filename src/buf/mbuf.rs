@@ -101,8 +101,8 @@ pub struct TxOffload {
 /// stops using it. All fields are read and written through a raw pointer: there is never a Rust reference to a
 /// descriptor, which DPDK may have put into shared memory.
 ///
-/// It is the descriptor's address as a number, exposed where the handle was made, since rings carry numbers and lanes compute
-/// with them. To C it is a pointer.
+/// It is the descriptor's address as a number, since rings carry numbers and lanes compute with them. To C it is a pointer. What it
+/// leads to is exposed: by the pool that made it; other descriptors are C's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct MbufRef(NonZeroUsize);

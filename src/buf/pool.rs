@@ -218,12 +218,18 @@ impl Pool {
     /// A buffer is about to be put on the stack.
     fn leaves(&self, m: MbufRef) {
         self.watch.is_free(m);
+        if !self.watch.is_ours() {
+            return;
+        }
         // SAFETY: a free buffer, with room for the zone behind it.
         unsafe { watch::poison(self.home(m), self.config.data_size.into()) };
     }
 
     /// A buffer was taken off the stack.
     fn comes(&self, m: MbufRef) {
+        if !self.watch.is_ours() {
+            return;
+        }
         // SAFETY: as above.
         unsafe { watch::was_left_alone(self.home(m), self.config.data_size.into()) };
     }

@@ -4,7 +4,7 @@ use std::ffi::{c_int, c_uint, c_void};
 
 use arrayvec::ArrayVec;
 
-use super::mbuf::MbufRef;
+use super::mbuf::{Mbuf, MbufRef};
 use super::pool::{Cache, Pool};
 use super::watch;
 use crate::sys::caller::WATCHED;
@@ -21,9 +21,9 @@ pub type Linear = Option<(u32, u64)>;
 #[allow(missing_docs, reason = "the C face documents them, field by field")]
 pub struct Calls {
     pub ctx: *mut c_void,
-    pub get_bulk: unsafe extern "C" fn(*mut c_void, *mut MbufRef, c_uint) -> c_int,
-    pub put_bulk: unsafe extern "C" fn(*mut c_void, *const MbufRef, c_uint),
-    pub free: unsafe extern "C" fn(*mut c_void, MbufRef),
+    pub get_bulk: unsafe extern "C" fn(*mut c_void, *mut *mut Mbuf, c_uint) -> c_int,
+    pub put_bulk: unsafe extern "C" fn(*mut c_void, *const *mut Mbuf, c_uint),
+    pub free: unsafe extern "C" fn(*mut c_void, *mut Mbuf),
     pub pool: *mut c_void,
     pub accepts: Option<unsafe extern "C" fn(*mut c_void, *mut c_void) -> c_int>,
     pub buf_len: u16,
@@ -80,7 +80,7 @@ impl Source {
                 if WATCHED {
                     buffers.iter().for_each(|m| watch::to_application(*m));
                 }
-                (calls.put_bulk)(calls.ctx, buffers.as_ptr(), buffers.len() as c_uint);
+                (calls.put_bulk)(calls.ctx, buffers.as_ptr().cast(), buffers.len() as c_uint);
             },
         }
     }
@@ -95,7 +95,7 @@ impl Source {
                 if WATCHED {
                     watch::to_application(m);
                 }
-                (calls.free)(calls.ctx, m);
+                (calls.free)(calls.ctx, m.as_ptr());
             },
         }
     }
@@ -162,7 +162,7 @@ impl Source {
             Self::Calls(_, kept) if kept.is_empty() => {}
             Self::Calls(calls, kept) => {
                 // SAFETY: the source's own function, with buffers that came from it.
-                unsafe { (calls.put_bulk)(calls.ctx, kept.as_ptr(), kept.len() as c_uint) };
+                unsafe { (calls.put_bulk)(calls.ctx, kept.as_ptr().cast(), kept.len() as c_uint) };
                 kept.clear();
             }
         }
@@ -177,7 +177,7 @@ impl Calls {
             let len = kept.len();
             // SAFETY: there is room for `want` behind what is kept; on success (0) the source has filled all of them.
             unsafe {
-                if (self.get_bulk)(self.ctx, kept.as_mut_ptr().add(len), want as c_uint) == 0 {
+                if (self.get_bulk)(self.ctx, kept.as_mut_ptr().add(len).cast(), want as c_uint) == 0 {
                     kept.set_len(len + want);
                     return;
                 }

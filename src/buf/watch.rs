@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use parking_lot::RwLock;
 
 use super::mbuf::{Mbuf, MbufRef};
-use crate::sys::caller::{WATCHED, wrong};
+use crate::sys::caller::{PATIENCE, WATCHED, stuck, wrong};
 
 /// What a free buffer is filled with.
 const FREE_BYTE: u8 = 0xdb;
@@ -28,6 +28,8 @@ const QUEUE: u8 = 2;
 pub(super) struct Watch {
     marks: Box<[AtomicU8]>,
     first: usize,
+    /// The process that made the pool: what is in buffers is a forked child's, too, but what is free is not.
+    process: u32,
 }
 
 /// All pools: descriptors from, to, and the pool's watch. A pool takes itself out before it goes.
@@ -38,12 +40,22 @@ impl Watch {
     pub(super) fn new(first: *const Mbuf, count: usize) -> Box<Self> {
         let count = if WATCHED { count } else { 0 };
         let marks: Box<[AtomicU8]> = std::iter::repeat_with(|| AtomicU8::new(FREE)).take(count).collect();
-        let watch = Box::new(Self { marks, first: first as usize });
+        let watch =
+            Box::new(Self { marks, first: first as usize, process: if WATCHED { std::process::id() } else { 0 } });
         if WATCHED {
             let end = watch.first + count * size_of::<Mbuf>();
-            POOLS.write().push((watch.first, end, std::ptr::from_ref(&*watch) as usize));
+            POOLS.try_write_for(PATIENCE).unwrap_or_else(|| stuck()).push((
+                watch.first,
+                end,
+                std::ptr::from_ref(&*watch) as usize,
+            ));
         }
         watch
+    }
+
+    /// Whether this is the process that made the pool.
+    pub(super) fn is_ours(&self) -> bool {
+        self.process == std::process::id()
     }
 
     fn set(&self, m: MbufRef, mark: u8) {
@@ -75,9 +87,9 @@ impl Drop for Watch {
         if !WATCHED {
             return;
         }
-        POOLS.write().retain(|(first, ..)| *first != self.first);
+        POOLS.try_write_for(PATIENCE).unwrap_or_else(|| stuck()).retain(|(first, ..)| *first != self.first);
         let out = self.marks.iter().filter(|mark| mark.load(Ordering::Relaxed) == APPLICATION).count();
-        if out > 0 {
+        if out > 0 && self.is_ours() {
             wrong(format_args!(
                 "vuser_pool_free: {out} of the pool's buffers were not given back; free all packets before their pool"
             ));
@@ -87,7 +99,7 @@ impl Drop for Watch {
 
 /// What the mark of a packet's segment is; none if it is of no pool of ours.
 fn mark<T>(m: *const Mbuf, see: impl FnOnce(&AtomicU8) -> T) -> Option<T> {
-    let (pools, at) = (POOLS.read(), m as usize);
+    let (pools, at) = (POOLS.try_read_for(PATIENCE).unwrap_or_else(|| stuck()), m as usize);
     let &(first, _, watch) = pools.iter().find(|(first, end, _)| (*first..*end).contains(&at))?;
     if (at - first) % size_of::<Mbuf>() != 0 {
         return None;

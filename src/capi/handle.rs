@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::thread::ThreadId;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::dev::vuser_dev;
 use super::error::get;
 use super::queue::vuser_queue;
 use crate::dev::port::Port;
 use crate::error::Result;
-use crate::sys::caller::{WATCHED, wrong};
+use crate::sys::caller::{PATIENCE, WATCHED, stuck, wrong};
 
 /// What the sentences call a device, a pool, a queue, a capture.
 pub(super) const DEV: &str = "dev";
@@ -33,11 +33,15 @@ struct Life {
 /// By address, what exists.
 static LIVES: Mutex<BTreeMap<usize, Life>> = Mutex::new(BTreeMap::new());
 
+fn lives() -> MutexGuard<'static, BTreeMap<usize, Life>> {
+    LIVES.try_lock_for(PATIENCE).unwrap_or_else(|| stuck())
+}
+
 /// A handle of this kind exists from now on.
 pub(super) fn born<T>(handle: *const T, kind: &'static str) {
     if WATCHED {
         let life = Life { kind, parent: 0, foreign: false, process: std::process::id(), inside: None };
-        LIVES.lock().insert(handle as usize, life);
+        lives().insert(handle as usize, life);
     }
 }
 
@@ -45,21 +49,28 @@ pub(super) fn born<T>(handle: *const T, kind: &'static str) {
 pub(super) fn queue_born(queue: *const vuser_queue, dev: *const vuser_dev, foreign: bool) {
     if WATCHED {
         let (parent, process) = (dev as usize, std::process::id());
-        let life = Life { kind: QUEUE, parent, foreign, process, inside: None };
-        LIVES.lock().insert(queue as usize, life);
+        let mut all = lives();
+        match all.get_mut(&(queue as usize)) {
+            // Set up again; another thread may be in it.
+            Some(life) if (life.kind, life.parent) == (QUEUE, parent) => life.foreign = foreign,
+            _ => {
+                let life = Life { kind: QUEUE, parent, foreign, process, inside: None };
+                all.insert(queue as usize, life);
+            }
+        }
     }
 }
 
 /// Whether packets of another allocator may be sent through it.
 pub(super) fn is_foreign(queue: *const vuser_queue) -> bool {
-    LIVES.lock().get(&(queue as usize)).is_some_and(|life| life.foreign)
+    lives().get(&(queue as usize)).is_some_and(|life| life.foreign)
 }
 
 /// It does not any more, as soon as this call is over, nor does what belongs to it.
 pub(super) fn gone<T>(handle: *const T, kind: &'static str, call: &str) {
     if WATCHED {
         exists(handle, kind, call);
-        let (mut all, at) = (LIVES.lock(), handle as usize);
+        let (mut all, at) = (lives(), handle as usize);
         let busy = all.values().filter(|life| life.parent == at).find_map(|life| life.inside);
         if let Some((other, _)) = busy {
             drop(all);
@@ -83,7 +94,7 @@ pub(super) unsafe fn living<'a, T>(handle: *const T, kind: &'static str, call: &
 
 /// Ends the program unless this handle exists.
 pub(super) fn exists<T>(handle: *const T, kind: &str, call: &str) {
-    let known = LIVES.lock().get(&(handle as usize)).is_some_and(|life| life.kind == kind);
+    let known = lives().get(&(handle as usize)).is_some_and(|life| life.kind == kind);
     if !known {
         no_handle(handle, kind, call);
     }
@@ -113,7 +124,7 @@ impl Deref for Used<'_> {
 impl Drop for Used<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        if WATCHED && let Some(life) = LIVES.lock().get_mut(&(std::ptr::from_ref(self.0) as usize)) {
+        if WATCHED && let Some(life) = lives().get_mut(&(std::ptr::from_ref(self.0) as usize)) {
             life.inside = None;
         }
     }
@@ -146,7 +157,7 @@ pub(super) unsafe fn alone<'a>(queue: *mut vuser_queue, call: &'static str) -> R
 
 fn enter(queue: *mut vuser_queue, call: &'static str) {
     let (me, process) = (std::thread::current().id(), std::process::id());
-    let mut all = LIVES.lock();
+    let mut all = lives();
     let (before, child) = match all.get_mut(&(queue as usize)) {
         Some(life) if life.kind == QUEUE => (life.inside.replace((call, me)), life.process != process),
         _ => {

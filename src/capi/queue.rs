@@ -93,20 +93,8 @@ unsafe fn source(given: *const vuser_mbuf_source) -> Result<SourceSetup> {
     // SAFETY: by the conventions.
     let s = unsafe { read(given, "source", EMPTY) }?;
     let missing = || Error::invalid("get_bulk, put_bulk and free must all be set");
-    // SAFETY: a handle of a buffer has the representation of a pointer to it.
-    let (get_bulk, put_bulk, free) = unsafe {
-        (
-            std::mem::transmute::<unsafe extern "C" fn(_, *mut *mut Mbuf, _) -> _, unsafe extern "C" fn(_, _, _) -> _>(
-                s.get_bulk.ok_or_else(missing)?,
-            ),
-            std::mem::transmute::<unsafe extern "C" fn(_, *const *mut Mbuf, _), unsafe extern "C" fn(_, _, _)>(
-                s.put_bulk.ok_or_else(missing)?,
-            ),
-            std::mem::transmute::<unsafe extern "C" fn(_, *mut Mbuf), unsafe extern "C" fn(_, _)>(
-                s.free.ok_or_else(missing)?,
-            ),
-        )
-    };
+    let (get_bulk, put_bulk) = (s.get_bulk.ok_or_else(missing)?, s.put_bulk.ok_or_else(missing)?);
+    let free = s.free.ok_or_else(missing)?;
     let mul = u32::try_from(s.linear_mul).map_err(|_| Error::invalid("linear_mul is below 2^32"))?;
     let linear = (mul != 0).then_some((mul, s.linear_add));
     Ok(SourceSetup::Calls(Calls {

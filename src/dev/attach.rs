@@ -177,9 +177,7 @@ impl Device {
         for queue in self.queues.iter_mut().flatten() {
             let engine = queue.port.pause()?.replace(Engine::Idle);
             if lingers {
-                let port = queue.port.clone();
-                let (_rings, _sources, number) = (rings.clone(), sources.clone(), self.rings_of);
-                self.parked.push(Parked { engine, port, _rings, _sources, number });
+                self.parked.push(Parked::new(engine, &queue.port, &rings, &sources, self.rings_of));
             } else if queue.carried.is_some() {
                 // Nothing was put into these rings yet.
                 engine.reclaim();
@@ -199,9 +197,7 @@ impl Device {
             let engine = queue.port.pause()?.replace(Engine::Idle);
             match &self.rings {
                 Some(rings) if lingers => {
-                    let port = queue.port.clone();
-                    let (_rings, _sources, number) = (rings.clone(), sources.clone(), self.rings_of);
-                    self.parked.push(Parked { engine, port, _rings, _sources, number });
+                    self.parked.push(Parked::new(engine, &queue.port, rings, &sources, self.rings_of));
                 }
                 _ => engine.reclaim(),
             }

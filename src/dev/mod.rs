@@ -135,6 +135,10 @@ struct Parked {
 }
 
 impl Parked {
+    fn new(engine: Engine, port: &Arc<Port>, rings: &Arc<RingMemory>, sources: &[SourceSetup], number: u64) -> Self {
+        Self { engine, port: port.clone(), _rings: rings.clone(), _sources: sources.to_vec(), number }
+    }
+
     /// The device has let go: its buffers come back. The queue is paused meanwhile, whose counters and source they share,
     /// and is not to answer for what the device left behind. If it can't be paused now, all stays as it is.
     fn come_home(self) -> Option<Self> {

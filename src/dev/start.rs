@@ -318,16 +318,14 @@ impl Device {
                 Ok(mut paused) => paused.replace(Engine::Idle),
                 Err(e) => {
                     // A thread is inside, and may be for ever: then what it uses must be there for ever.
-                    std::mem::forget((queue.port.clone(), self.rings.clone()));
+                    std::mem::forget((queue.port.clone(), self.rings.clone(), sources.clone()));
                     keep(Err(e));
                     continue;
                 }
             };
             match &self.rings {
                 Some(rings) if !stopped && !gone => {
-                    let port = queue.port.clone();
-                    let (_rings, _sources, number) = (rings.clone(), sources.clone(), self.link.number);
-                    self.parked.push(Parked { engine, port, _rings, _sources, number });
+                    self.parked.push(Parked::new(engine, &queue.port, rings, &sources, self.link.number));
                 }
                 _ => engine.reclaim(),
             }

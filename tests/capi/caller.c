@@ -300,6 +300,28 @@ static void used_in_a_child(void)
 
 /* Not wrong: a packet with two owners is sent and given up by both, a clone outlives what it is of, packets of another
  * allocator's are not looked at, and one thread may use a queue after another. */
+/* The descriptors are its own, and their data are its parent's. */
+static void free_in_a_child(void)
+{
+	struct vuser_pool *pool;
+	struct vuser_mbuf *m;
+	int status;
+	pid_t pid;
+
+	CHECK(vuser_pool_create(NULL, &pool) == 0);
+	m = make_frame(pool, 60, 3);
+	pid = fork();
+	CHECK(pid >= 0);
+	if (pid == 0) {
+		vuser_mbuf_free(m);
+		_exit(0);
+	}
+	CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+	check_frame(m, 60, 3);
+	vuser_mbuf_free(m);
+	vuser_pool_free(pool);
+}
+
 static void what_is_right(void)
 {
 	struct rig rig = started("path=loopback");
@@ -317,6 +339,7 @@ static void what_is_right(void)
 	check_frame(m[1], 60, 1);
 	vuser_mbuf_free(m[1]);
 	rig_close(&rig);
+	free_in_a_child();
 	share();
 	burst_elsewhere();
 	burst();

@@ -402,7 +402,7 @@ impl Front {
 
     /// What is left of a life, in the words of the others.
     fn left(&self, port: &mut Port, fds: u64) -> String {
-        let end = Instant::now() + Duration::from_secs(2);
+        let end = Instant::now() + Duration::from_secs(20);
         loop {
             let Ok(census) = port.ask("census") else { return String::new() };
             let (open, home) = (census.number("fds"), census.number("port"));
@@ -442,7 +442,7 @@ fn judge(answer: &Answer, own: bool, said: &mut Vec<String>) -> String {
 
 /// What the driver has logged of a broken queue since then.
 fn sentence(port: &Port, mark: usize) -> String {
-    const BROKEN: &str = "the queue is broken until";
+    const BROKEN: &str = crate::runner::SENTENCE;
     port.says(mark, BROKEN);
     let log = port.log();
     let line = log[mark..].lines().find_map(|line| line.find(BROKEN).map(|at| &line[at..]));

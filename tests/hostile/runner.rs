@@ -51,7 +51,7 @@ pub struct Row {
 }
 
 /// The words of every queue of ours that the device has broken.
-const SENTENCE: &str = "the queue is broken until the device is reset: ";
+pub const SENTENCE: &str = "the queue is broken until the device is reset: ";
 
 impl Row {
     pub fn is_right(&self) -> bool {

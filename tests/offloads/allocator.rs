@@ -1,14 +1,15 @@
 //! An application that has an allocator of its own: C functions over a pool, of which the queues know nothing.
 
 use std::ffi::{c_int, c_uint, c_void};
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use arrayvec::ArrayVec;
-use vuser::buf::MbufRef;
 use vuser::buf::mbuf::HEADROOM;
 use vuser::buf::pool::Pool;
 use vuser::buf::source::{Calls, Source};
+use vuser::buf::{Mbuf, MbufRef};
 
 /// The allocator.
 pub struct Allocator {
@@ -52,25 +53,25 @@ unsafe fn of<'a>(ctx: *mut c_void) -> &'a Allocator {
     unsafe { &*ctx.cast::<Allocator>() }
 }
 
-unsafe extern "C" fn get_bulk(ctx: *mut c_void, to: *mut MbufRef, n: c_uint) -> c_int {
+unsafe extern "C" fn get_bulk(ctx: *mut c_void, to: *mut *mut Mbuf, n: c_uint) -> c_int {
     let mut places = vec![None; n as usize];
     // SAFETY: a queue calls with its context.
     if unsafe { of(ctx) }.pool.get_bulk(&mut places).is_err() {
         return -1;
     }
     // SAFETY: there is room for as many.
-    places.iter().flatten().enumerate().for_each(|(k, m)| unsafe { to.add(k).write(*m) });
+    places.iter().flatten().enumerate().for_each(|(k, m)| unsafe { to.add(k).write(m.as_ptr()) });
     0
 }
 
-unsafe extern "C" fn put_bulk(_: *mut c_void, from: *const MbufRef, n: c_uint) {
+unsafe extern "C" fn put_bulk(_: *mut c_void, from: *const *mut Mbuf, n: c_uint) {
     // SAFETY: so many packets, given up.
-    (0..n as usize).for_each(|k| unsafe { Pool::free(*from.add(k)) });
+    (0..n as usize).for_each(|k| unsafe { free(std::ptr::null_mut(), *from.add(k)) });
 }
 
-unsafe extern "C" fn free(_: *mut c_void, m: MbufRef) {
+unsafe extern "C" fn free(_: *mut c_void, m: *mut Mbuf) {
     // SAFETY: a packet that is given up.
-    unsafe { Pool::free(m) };
+    unsafe { Pool::free(MbufRef::new(NonNull::new(m).unwrap())) };
 }
 
 unsafe extern "C" fn accepts(ctx: *mut c_void, _: *mut c_void) -> c_int {

@@ -12,6 +12,7 @@ mod support;
 
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -58,7 +59,12 @@ fn live(devargs: &str) {
     many.echo(65);
     assert_eq!(many.device.set_queue_pairs(66).unwrap_err().errno(), Errno::EBUSY);
     many.close();
-    assert_eq!(open_files(), before, "{devargs}: descriptors are left");
+    // A thread of another test may have had some for a moment, before or now.
+    let end = Instant::now() + Duration::from_secs(10);
+    while open_files() > before {
+        assert!(Instant::now() < end, "{devargs}: {} descriptors are left", open_files() - before);
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[test]

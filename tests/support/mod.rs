@@ -22,7 +22,7 @@ pub fn build() -> PathBuf {
 /// A file that `make lib` makes. It has to be there.
 pub fn made(name: &str) -> PathBuf {
     let file = build().join(name);
-    assert!(file.is_file(), "{} is missing: run `make lib` first", file.display());
+    assert!(file.is_file(), "{} is missing: run `make lib` first, or `make checked`", file.display());
     file
 }
 

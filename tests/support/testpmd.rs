@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// A running testpmd; gone when dropped.
@@ -13,6 +13,8 @@ pub struct Testpmd {
     stdin: ChildStdin,
     /// All it has printed so far.
     log: Arc<Mutex<String>>,
+    /// Who read it: at the end their pipes are closed, too.
+    readers: Vec<JoinHandle<()>>,
 }
 
 const PROMPT: &str = "testpmd> ";
@@ -52,10 +54,9 @@ impl Testpmd {
             .spawn()
             .map_err(|e| format!("stdbuf dpdk-testpmd: {e}"))?;
         let log = Arc::new(Mutex::new(String::new()));
-        keep(child.stdout.take().unwrap(), &log);
-        keep(child.stderr.take().unwrap(), &log);
+        let readers = vec![keep(child.stdout.take().unwrap(), &log), keep(child.stderr.take().unwrap(), &log)];
         let stdin = child.stdin.take().unwrap();
-        let mut testpmd = Self { child, stdin, log };
+        let mut testpmd = Self { child, stdin, log, readers };
         if testpmd.wait_for(0, PROMPT, Duration::from_secs(90)) {
             Ok(testpmd)
         } else {
@@ -128,18 +129,19 @@ impl Drop for Testpmd {
             thread::sleep(Duration::from_millis(5));
         }
         self.kill();
+        self.readers.drain(..).for_each(|reader| _ = reader.join());
     }
 }
 
 /// Appends what a pipe delivers to the log, on a thread that ends with the pipe.
-pub fn keep(mut pipe: impl Read + Send + 'static, log: &Arc<Mutex<String>>) {
+pub fn keep(mut pipe: impl Read + Send + 'static, log: &Arc<Mutex<String>>) -> JoinHandle<()> {
     let log = Arc::clone(log);
     thread::spawn(move || {
         let mut bytes = [0; 4096];
         while let Ok(n @ 1..) = pipe.read(&mut bytes) {
             log.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..n]));
         }
-    });
+    })
 }
 
 pub fn allowed_cpus() -> String {

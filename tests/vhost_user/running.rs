@@ -405,7 +405,7 @@ fn pools_stay_as_long_as_a_device_may_use_their_buffers() {
         }
         Deed::Right
     });
-    let mut rig = Rig::with(",reconnect=0,timeout_ms=900", &modern(), script, &[Side::Rx]);
+    let mut rig = Rig::with(",reconnect=0,timeout_ms=3000", &modern(), script, &[Side::Rx]);
     let sends = Pool::new(PoolConfig { count: 512, huge: false, ..PoolConfig::default() }).unwrap();
     rig.device.setup_tx(0, 0, SourceSetup::Pool(sends.clone())).unwrap();
     rig.device.start().unwrap();

@@ -46,7 +46,7 @@ grep -q 'select ARCH_HAS_DMA_OPS' src/arch/um/Kconfig || fail "$package $version
 export KBUILD_BUILD_USER=vuser KBUILD_BUILD_HOST=vuser
 {
     make -s -C src ARCH=um O="$work/o" KCONFIG_ALLCONFIG="$here/kernel.config" allnoconfig
-    nice -n "${VUSER_VM_NICE:-0}" make -s -C src ARCH=um O="$work/o" -j"$(nproc)" linux
+    make -s -C src ARCH=um O="$work/o" -j"$(nproc)" linux
 } >build.log 2>&1 || { tail -n 30 build.log >&2; fail "$package $version can't be built"; }
 for option in VHOST_NET TUN VHOST_VDPA VDPA_SIM_NET VDPA_USER MEMBARRIER MEMFD_CREATE; do
     grep -q "^CONFIG_$option=y" o/.config || fail "$package $version has no CONFIG_$option"
